@@ -1,0 +1,30 @@
+"""What a sub-network is: slimmable layers, the dial that sets their width, conversion in place."""
+
+from .convert import make_slimmable, slimmable_layers
+from .layers import (
+    SlimmableBatchNorm1d,
+    SlimmableBatchNorm2d,
+    SlimmableConv2d,
+    SlimmableConv2dAdaptivePadding,
+    SlimmableLinear,
+    SlimmableSyncBatchNorm,
+    SlimmingError,
+    WidthDial,
+    kept_channels,
+)
+from .width import subnetwork
+
+__all__ = [
+    'SlimmableBatchNorm1d',
+    'SlimmableBatchNorm2d',
+    'SlimmableConv2d',
+    'SlimmableConv2dAdaptivePadding',
+    'SlimmableLinear',
+    'SlimmableSyncBatchNorm',
+    'SlimmingError',
+    'WidthDial',
+    'kept_channels',
+    'make_slimmable',
+    'slimmable_layers',
+    'subnetwork',
+]
