@@ -1,0 +1,33 @@
+"""Which sub-networks an iteration trains, on which transformed batch, against which soft labels."""
+
+from .sampler import Subnet, SubnetSampler
+from .soft_label_loss import SoftLabelLoss, soft_label_loss
+from .transforms import (
+    BatchOperation,
+    Chain,
+    Compose,
+    Identity,
+    NoChange,
+    RandomResize,
+    RandomRotate90,
+    Resize,
+    Rotate90,
+    build_batch_transform,
+)
+
+__all__ = [
+    'BatchOperation',
+    'Chain',
+    'Compose',
+    'Identity',
+    'NoChange',
+    'RandomResize',
+    'RandomRotate90',
+    'Resize',
+    'Rotate90',
+    'SoftLabelLoss',
+    'Subnet',
+    'SubnetSampler',
+    'build_batch_transform',
+    'soft_label_loss',
+]

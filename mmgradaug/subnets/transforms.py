@@ -1,0 +1,164 @@
+"""Random transformations T of a whole batch (paper, Sections 3.1 and 4.3).
+
+A transform *draws*; what it draws is an operation, a plain value that says what it does, does it to
+any batch, and can be compared, printed and applied again. So every rank and every resumed run agrees
+on an iteration's operations from (seed, iteration) alone.
+
+Own transforms go into the same registry::
+
+    @BATCH_TRANSFORMS.register_module()
+    class RandomFlip:
+        def draw(self, rng):                    # rng: numpy.random.Generator
+            return Flip() if rng.random() < 0.5 else NoChange()
+
+where ``Flip()`` is any callable from a batch of images (N, C, H, W) to one.
+"""
+
+import functools
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, List, Sequence, Tuple, Union
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmgradaug.registry import BATCH_TRANSFORMS
+
+BatchOperation = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class NoChange:
+    """The original images."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return images
+
+
+@dataclass(frozen=True)
+class Resize:
+    """Resize to (height, width) by interpolation; the same tensor where it has that size already."""
+
+    size: Tuple[int, int]
+    mode: str = 'bilinear'
+    align_corners: bool = True
+
+    def __call__(self, images: Tensor) -> Tensor:
+        if tuple(images.shape[-2:]) == self.size:
+            return images
+        align_corners = self.align_corners if self.mode in ('bilinear', 'bicubic') else None
+        return F.interpolate(images, size=self.size, mode=self.mode, align_corners=align_corners)
+
+
+@dataclass(frozen=True)
+class Rotate90:
+    """Rotate by ``quarter_turns * 90`` degrees, counter-clockwise; exact, no interpolation."""
+
+    quarter_turns: int
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return torch.rot90(images, self.quarter_turns, dims=(-2, -1)) if self.quarter_turns else images
+
+
+@dataclass(frozen=True)
+class Chain:
+    """One operation after the other."""
+
+    operations: Tuple[BatchOperation, ...]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return functools.reduce(lambda batch, operation: operation(batch), self.operations, images)
+
+
+@BATCH_TRANSFORMS.register_module()
+class Identity:
+    """No transformation: sub-networks see the original images (RandWidth of Table 4)."""
+
+    def draw(self, rng: np.random.Generator) -> BatchOperation:
+        return NoChange()
+
+
+@BATCH_TRANSFORMS.register_module()
+class RandomResize:
+    """Random scale: the whole batch resized to one of ``sizes``, all equally likely.
+
+    The paper's sizes: {224, 192, 160, 128} on ImageNet, {32, 28, 24} on CIFAR. The authors' code
+    interpolates bilinearly with ``align_corners=True``; the paper does not say.
+
+    Args:
+        sizes: pixels; an int is a square, a pair is (height, width).
+        mode: one of F.interpolate's.
+        align_corners: as in F.interpolate, for the modes that know it.
+
+    Raises:
+        ValueError: ``sizes`` is empty or has a size below 1.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[Union[int, Tuple[int, int]]],
+        mode: str = 'bilinear',
+        align_corners: bool = True,
+    ) -> None:
+        if isinstance(sizes, (int, str)) or not len(sizes):
+            raise ValueError(
+                f'RandomResize needs a list of one or more sizes, got {sizes!r}: write for instance '
+                'sizes=[224, 192, 160, 128]'
+            )
+        pairs = [tuple(s) if isinstance(s, (list, tuple)) else (s, s) for s in sizes]
+        for pair in pairs:
+            if len(pair) != 2 or not all(isinstance(s, int) and s > 0 for s in pair):
+                raise ValueError(
+                    f'RandomResize: {pair} is not a size; a size is a number of pixels above 0 or a '
+                    '(height, width) pair'
+                )
+        if mode not in ('nearest', 'nearest-exact', 'bilinear', 'bicubic', 'area'):
+            raise ValueError(f'RandomResize: mode {mode!r} is none of F.interpolate for images')
+        self.sizes = pairs
+        self.mode = mode
+        self.align_corners = align_corners
+
+    def draw(self, rng: np.random.Generator) -> BatchOperation:
+        return Resize(self.sizes[rng.integers(len(self.sizes))], self.mode, self.align_corners)
+
+
+@BATCH_TRANSFORMS.register_module()
+class RandomRotate90:
+    """Random rotation by 0, 90, 180 or 270 degrees, all equally likely (paper, Section 4.3)."""
+
+    def draw(self, rng: np.random.Generator) -> BatchOperation:
+        return Rotate90(int(rng.integers(4)))
+
+
+@BATCH_TRANSFORMS.register_module()
+class Compose:
+    """Several transforms one after the other: rotate, then resize, is Scale&Rot of Table 5."""
+
+    def __init__(self, transforms: Sequence[Union[Dict[str, Any], Any]]) -> None:
+        if not transforms:
+            raise ValueError("Compose needs one or more transforms; for none write dict(type='Identity')")
+        self.transforms = [build_batch_transform(transform) for transform in transforms]
+
+    def draw(self, rng: np.random.Generator) -> BatchOperation:
+        return Chain(tuple(transform.draw(rng) for transform in self.transforms))
+
+
+def build_batch_transform(transform: Union[Dict[str, Any], List[Any], Any]) -> Any:
+    """A batch transform from its config; a list means one after the other.
+
+    Raises:
+        KeyError: no batch transform of this name is registered.
+        TypeError: the object has no ``draw(rng)``.
+    """
+    if isinstance(transform, (list, tuple)):
+        transform = dict(type='Compose', transforms=transform)
+    if isinstance(transform, dict):
+        # Whatever default_scope a config sets, the name is looked up among the batch transforms.
+        transform = BATCH_TRANSFORMS.build({'_scope_': 'mmgradaug', **transform})
+    if not callable(getattr(transform, 'draw', None)):
+        raise TypeError(
+            f'{type(transform).__name__} is not a batch transform: it has no draw(rng) that returns a '
+            'function of a batch of images. See mmgradaug/subnets/transforms.py for an example'
+        )
+    return transform
