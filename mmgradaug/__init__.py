@@ -1,0 +1,13 @@
+"""GradAug (Yang, Zhu, Chen, NeurIPS 2020) for OpenMMLab.
+
+Importing this package registers its classes under the scope ``mmgradaug``; in a config write
+``custom_imports = dict(imports=['mmgradaug'], allow_failed_imports=False)``.
+"""
+
+from . import datasets, engine, models, slimming, subnets
+from .checkpoint import allow_checkpoint_globals
+from .version import __version__
+
+allow_checkpoint_globals()
+
+__all__ = ['__version__', 'datasets', 'engine', 'models', 'slimming', 'subnets']

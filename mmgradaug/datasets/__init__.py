@@ -1,0 +1,5 @@
+"""Datasets that OpenMMLab lacks."""
+
+from .digits import Digits
+
+__all__ = ['Digits']

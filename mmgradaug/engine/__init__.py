@@ -1,0 +1,8 @@
+"""When sub-networks are trained: the step, the hook around it, the distributed wrapper."""
+
+from .gradaug_distributed import GradAugDistributedDataParallel
+from .gradaug_hook import GradAugHook
+from .gradaug_model import GradAugMixin
+from .gradaug_step import gradaug_step
+
+__all__ = ['GradAugDistributedDataParallel', 'GradAugHook', 'GradAugMixin', 'gradaug_step']

@@ -1,0 +1,61 @@
+"""Distributed data parallel training with GradAug."""
+
+from typing import Any, Dict
+
+from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import OptimWrapper
+from torch import nn
+
+from mmgradaug.registry import MODEL_WRAPPERS
+
+from .gradaug_model import GradAugMixin
+from .gradaug_step import gradaug_step
+
+
+@MODEL_WRAPPERS.register_module()
+class GradAugDistributedDataParallel(MMDistributedDataParallel):
+    """MMEngine's distributed wrapper around a GradAug model: one gradient exchange per iteration.
+
+    In a config: ``model_wrapper_cfg = dict(type='mmgradaug.GradAugDistributedDataParallel')``. It does
+    nothing in a single process. MMEngine's plain wrapper never calls a model's ``train_step`` and
+    would train without sub-networks; :class:`GradAugHook` refuses that.
+
+    Args:
+        module: a GradAug model, on its device.
+        device_ids: MMEngine sets it; dropped for a model on the CPU, where DDP wants none.
+        broadcast_buffers: as in DDP; False by default, as in MMEngine.
+        **kwargs: DDP's, ``find_unused_parameters`` for instance.
+
+    Raises:
+        TypeError: ``module`` is not a GradAug model.
+        ValueError: ``detect_anomalous_params`` is set: it looks at one pass's graph only.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        device_ids: Any = None,
+        broadcast_buffers: bool = False,
+        detect_anomalous_params: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        if not isinstance(module, GradAugMixin):
+            raise TypeError(
+                f'GradAugDistributedDataParallel wraps GradAug models, not {type(module).__name__}. '
+                "Write type='mmgradaug.GradAugClassifier' for the model, or remove model_wrapper_cfg "
+                'to train without GradAug'
+            )
+        if detect_anomalous_params:
+            raise ValueError(
+                'detect_anomalous_params would see the last sub-network only: leave it out, or look '
+                'for unused parameters in the plain model'
+            )
+        if next(module.parameters()).device.type == 'cpu':
+            device_ids = None
+        super().__init__(
+            module=module, device_ids=device_ids, broadcast_buffers=broadcast_buffers, **kwargs
+        )
+
+    def train_step(self, data: Dict[str, Any], optim_wrapper: OptimWrapper) -> Dict[str, Any]:
+        """One GradAug iteration over all ranks; see :func:`gradaug_step`."""
+        return gradaug_step(self.module, self, data, optim_wrapper)

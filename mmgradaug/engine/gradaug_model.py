@@ -1,0 +1,112 @@
+"""What every GradAug model shares, whatever its task."""
+
+import inspect
+from typing import Any, Dict, List, Optional, Tuple
+
+from mmengine.optim import OptimWrapper
+from torch import nn
+
+from mmgradaug.registry import MODELS
+from mmgradaug.slimming import SlimmingError
+from mmgradaug.subnets import BatchOperation, Subnet, SubnetSampler
+
+from .gradaug_step import gradaug_step
+
+Losses = Dict[str, Any]
+
+
+class GradAugMixin:
+    """Turns an OpenMMLab model into one that trains by GradAug; comes first among the bases.
+
+    A task says in a subclass what is slimmed (:meth:`slim`), what the full pass is
+    (:meth:`full_pass`) and what a sub-network's pass is (:meth:`subnet_pass`).
+
+    Args:
+        gradaug: the method's hyperparameters: those of :class:`~mmgradaug.subnets.SubnetSampler`
+            (``num_subnets``, ``min_width``, ``transforms``, ``smallest_if_single``), and
+            ``soft_label_loss``, the options of :class:`~mmgradaug.subnets.SoftLabelLoss`.
+        *args, **kwargs: the stock model's.
+
+    Raises:
+        TypeError, ValueError, SlimmingError: a hyperparameter is unknown or out of range, or the
+            network cannot be slimmed or has nothing to slim.
+    """
+
+    def __init__(self, *args: Any, gradaug: Dict[str, Any], **kwargs: Any) -> None:
+        if not isinstance(gradaug, dict):
+            raise TypeError(f'gradaug must be a dict of hyperparameters, got {gradaug!r}')
+        gradaug = dict(gradaug)
+        soft_label_loss = gradaug.pop('soft_label_loss', {})
+        known = list(inspect.signature(SubnetSampler).parameters)
+        unknown = sorted(set(gradaug) - set(known))
+        if unknown:
+            raise TypeError(
+                f'gradaug has unknown keys {unknown}; it takes {[*known, "soft_label_loss"]}'
+            )
+        sampler = SubnetSampler(**gradaug)
+        super().__init__(*args, **kwargs)
+        self.subnet_sampler = sampler
+        self.soft_label_loss: nn.Module = MODELS.build(
+            {'type': 'SoftLabelLoss', '_scope_': 'mmgradaug', **soft_label_loss}
+        )
+        self.num_slimmable_layers = self.slim()
+        self._announced: Optional[Tuple[int, int, bool]] = None
+
+    def slim(self) -> int:
+        """Make what sub-networks slim slimmable, in place; again after layers were replaced.
+
+        Returns:
+            The number of slimmable layers.
+        """
+        raise SlimmingError(f'{type(self).__name__} does not say what is slimmed: override slim()')
+
+    def full_pass(self, *, give_soft_labels: bool, **batch: Any) -> Tuple[Losses, Any]:
+        """Losses of the full network on the preprocessed batch, and its soft labels, detached."""
+        raise TypeError(f'{type(self).__name__} must override full_pass()')
+
+    def subnet_pass(self, *, transform: BatchOperation, soft_labels: Any, **batch: Any) -> Losses:
+        """Losses of the network, now in a sub-network's state, on the transformed batch."""
+        raise TypeError(f'{type(self).__name__} must override subnet_pass()')
+
+    def announce_iteration(self, seed: int, iteration: int, active: bool) -> None:
+        """GradAugHook's word before each iteration, good for one ``train_step``."""
+        self._announced = (seed, iteration, active)
+
+    def draw_subnets(self) -> List[Subnet]:
+        """The sub-networks of the announced iteration; none outside GradAug's schedule.
+
+        Raises:
+            RuntimeError: no iteration was announced, which means that the hook is missing.
+        """
+        if self._announced is None:
+            raise RuntimeError(
+                f'{type(self).__name__} was not told which iteration this is, so it cannot draw '
+                "sub-networks. Write custom_hooks = [dict(type='mmgradaug.GradAugHook')] in the "
+                'config, or call announce_iteration() before each train_step() of your own loop'
+            )
+        seed, iteration, active = self._announced
+        self._announced = None
+        return self.subnet_sampler.sample(seed, iteration) if active else []
+
+    def train_step(self, data: Dict[str, Any], optim_wrapper: OptimWrapper) -> Dict[str, Any]:
+        """One GradAug iteration in a single process; see :func:`gradaug_step`."""
+        return gradaug_step(self, self, data, optim_wrapper)
+
+    def forward(self, *args: Any, mode: str = 'tensor', **kwargs: Any) -> Any:
+        """The stock model's modes, and the two kinds of passes of a GradAug step.
+
+        Raises:
+            RuntimeError: ``mode='loss'`` in training, which would be plain training.
+        """
+        if mode == 'full_pass':
+            return self.full_pass(*args, **kwargs)
+        if mode == 'subnet_pass':
+            return self.subnet_pass(*args, **kwargs)
+        if mode == 'loss' and self.training:
+            raise RuntimeError(
+                f"forward(mode='loss') would train {type(self).__name__} without sub-networks. "
+                'Something calls it past train_step; if that is a distributed wrapper, write '
+                "model_wrapper_cfg = dict(type='mmgradaug.GradAugDistributedDataParallel') in the "
+                'config'
+            )
+        return super().forward(*args, mode=mode, **kwargs)

@@ -1,0 +1,33 @@
+"""ResNet whose sub-networks GradAug trains."""
+
+from typing import Any
+
+from mmpretrain.models.backbones import ResNet
+
+from mmgradaug.registry import MODELS
+from mmgradaug.slimming import make_slimmable
+
+
+@MODELS.register_module()
+class SlimmableResNet(ResNet):
+    """MMPretrain's ResNet, made slimmable when it is built.
+
+    Takes every argument of ``mmpretrain.ResNet``: ``depth`` in {18, 34, 50, 101, 152},
+    ``out_indices``, ``frozen_stages``, ``norm_eval``, ``with_cp``, ``init_cfg``, ... The ``-D`` form of
+    "Bag of Tricks" (arXiv:1812.01187) is ``deep_stem=True, avg_down=True``, which is
+    ``mmpretrain.ResNetV1d``.
+
+    The state_dict has the keys of the stock class. Those of the plain form are the keys of
+    ``mmdet.ResNet`` and torchvision's too (without ``fc``). In MMDetection set
+    ``out_indices=(0, 1, 2, 3)``, since MMPretrain's default is the last stage alone.
+
+    A frozen stage, or a BN with ``norm_eval``, normalises a sub-network with the first entries of the
+    full network's running statistics.
+
+    Raises:
+        SlimmingError: ``norm_cfg`` or ``conv_cfg`` names layers that cannot be slimmed.
+    """
+
+    def __init__(self, depth: int, **kwargs: Any) -> None:
+        super().__init__(depth, **kwargs)
+        make_slimmable(self)
