@@ -1,0 +1,67 @@
+#!/usr/bin/env python
+"""Train from a config. The distributed form is tools/dist_train.sh CONFIG GPUS."""
+
+import argparse
+import sys
+
+import torch
+from common import add_common_arguments, load_config, prepare_launch
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+import mmgradaug  # noqa: F401  registers our classes, whether or not the config imports them
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description='Train from a config.',
+        epilog='Example: python tools/train.py configs/gradaug_r50_imagenet.py --auto-scale-lr '
+        '--cfg-options train_dataloader.batch_size=32',
+    )
+    parser.add_argument('config', help='a config file, e.g. configs/gradaug_r50_imagenet.py')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='go on from this checkpoint; without one, from the latest in the work dir',
+    )
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision (needs a GPU)')
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help="scale the learning rate to the real total batch; the config's base_batch_size says "
+        'for which one it was set',
+    )
+    parser.add_argument('--no-validate', action='store_true', help='train without validation')
+    add_common_arguments(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args)
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.amp:
+        if not torch.cuda.is_available():
+            sys.exit('--amp needs a GPU, and PyTorch finds none here')
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
+            sys.exit(
+                '--auto-scale-lr: the config does not say for which total batch its learning rate is; '
+                'add auto_scale_lr = dict(base_batch_size=512)'
+            )
+        cfg.auto_scale_lr.enable = True
+    if args.resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+    prepare_launch(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner.train()
+
+
+if __name__ == '__main__':
+    main()
