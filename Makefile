@@ -1,0 +1,40 @@
+# Works with GNU make 3.81 (macOS) and newer. `make` alone lists the targets.
+
+# Empty: tools/setup_env.sh looks for a fitting Python. Or: make setup PYTHON=/path/to/python3.11
+PYTHON ?=
+PYTEST_ARGS ?=
+
+VENV := .venv
+CODE := $(wildcard mmgradaug configs tools tests benchmarks)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup quickstart test lint format doctor clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
+
+setup:  ## make .venv with the versions of requirements.txt (once)
+	@PYTHON='$(PYTHON)' tools/setup_env.sh $(VENV)
+
+quickstart: setup  ## train with and without GradAug on bundled data, on the CPU
+	$(VENV)/bin/python tools/quickstart.py
+
+test: setup  ## run the tests; PYTEST_ARGS='-k doctor' runs some
+	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: setup  ## check style and formatting
+	$(VENV)/bin/ruff check $(CODE)
+	$(VENV)/bin/ruff format --check $(CODE)
+
+format: setup  ## mend style and formatting
+	$(VENV)/bin/ruff check --fix $(CODE)
+	$(VENV)/bin/ruff format $(CODE)
+
+# By path: `-m mmgradaug.doctor` would import the package, which a broken environment cannot.
+doctor:  ## say what is wrong with the environment, and what to type
+	@if [ -x $(VENV)/bin/python ]; then $(VENV)/bin/python mmgradaug/doctor.py; \
+	else $(or $(PYTHON),python3) mmgradaug/doctor.py; fi
+
+clean:  ## remove caches and build output (keeps .venv, data and work_dirs)
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
