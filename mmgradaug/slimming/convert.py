@@ -119,18 +119,16 @@ def _slimmable_layers(module: nn.Module) -> List[Tuple[str, nn.Module, Type[nn.M
             layers.append((name, layer, type(layer)))
         elif type(layer) in SLIMMABLE_TYPES:
             layers.append((name, layer, SLIMMABLE_TYPES[type(layer)]))
-        elif _has_own_state(layer):
+        # Parameters, not buffers: a loss that counts classes lies in a head too. Buffers of the size of
+        # a layer's channels show when the network is tried out.
+        elif next(layer.parameters(recurse=False), None) is not None:
             raise SlimmingError(
                 f'layer {name or "(the module itself)"!r} of type {type(layer).__name__} cannot be '
-                'slimmed: it has parameters or buffers of its own and is none of '
+                'slimmed: it has parameters of its own and is none of '
                 f'{sorted({t.__name__ for t in SLIMMABLE_TYPES})}. Use a backbone built of these, with '
                 "norm_cfg=dict(type='BN')."
             )
     return layers
-
-
-def _has_own_state(layer: nn.Module) -> bool:
-    return next(layer.parameters(False), None) is not None or next(layer.buffers(False), None) is not None
 
 
 def _try_out(module: nn.Module, example_input: Optional[Tensor]) -> None:

@@ -1,0 +1,145 @@
+"""Tiny models and batches, and GradAug written out naively, that several test files use."""
+
+import copy
+import math
+from typing import Any, Dict, List
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmengine.optim import OptimWrapper
+from mmpretrain.models import ClsDataPreprocessor, ImageClassifier
+from mmpretrain.structures import DataSample
+
+from mmgradaug.models import GradAugClassifier
+
+SIZES = [32, 28, 24]
+
+
+class KeepsPrecision(ClsDataPreprocessor):
+    """The stock one makes float32 of any batch; then gradients could not be compared to 1e-10."""
+
+    def __init__(self, dtype: torch.dtype, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.dtype = dtype
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        data = super().forward(data, training)
+        return {**data, 'inputs': data['inputs'].to(self.dtype)}
+
+
+CUTMIX = dict(augments=dict(type='CutMix', alpha=1.0), probs=1.0)
+
+
+def classifier_config(
+    num_classes: int = 5, dtype: torch.dtype = torch.float64, **changes: Any
+) -> Dict[str, Any]:
+    """A stock ImageClassifier small enough for a test: ResNet-18 with an eighth of the channels."""
+    config = dict(
+        backbone=dict(
+            type='mmpretrain.ResNet', depth=18, base_channels=8, stem_channels=8,
+            zero_init_residual=False,
+        ),
+        neck=dict(type='mmpretrain.GlobalAveragePooling'),
+        head=dict(
+            type='mmpretrain.LinearClsHead', num_classes=num_classes, in_channels=64,
+            loss=dict(type='mmpretrain.CrossEntropyLoss', use_soft=changes.get('train_cfg') is not None),
+        ),
+        data_preprocessor=KeepsPrecision(
+            dtype, num_classes=num_classes, batch_augments=changes.get('train_cfg')
+        ),
+    )  # fmt: skip
+    return copy.deepcopy({**config, **changes})
+
+
+def gradaug_config(**changes: Any) -> Dict[str, Any]:
+    config = dict(
+        num_subnets=3, min_width=0.6, transforms=dict(type='RandomResize', sizes=SIZES)
+    )
+    return {**config, **changes}
+
+
+def stock_and_gradaug(
+    gradaug: Dict[str, Any], dtype: torch.dtype = torch.float64, seed: int = 0, **changes: Any
+):
+    """The stock classifier and the GradAug one with the same weights."""
+    torch.manual_seed(seed)
+    config = classifier_config(dtype=dtype, **changes)
+    stock = ImageClassifier(**copy.deepcopy(config)).to(dtype)
+    model = GradAugClassifier(gradaug=gradaug, **copy.deepcopy(config)).to(dtype)
+    model.load_state_dict(stock.state_dict(), strict=True)
+    return stock.train(), model.train()
+
+
+def random_batch(size: int = 4, seed: int = 0, num_classes: int = 5, pixels: int = 32) -> dict:
+    rng = torch.Generator().manual_seed(seed)
+    labels = torch.randint(num_classes, (size,), generator=rng)
+    return dict(
+        # Values that float32 holds exactly, since the preprocessor passes through it.
+        inputs=torch.randn(size, 3, pixels, pixels, generator=rng).double(),
+        data_samples=[DataSample().set_gt_label(label) for label in labels],
+    )
+
+
+def sgd(model: torch.nn.Module, lr: float = 1.0, momentum: float = 0.0, **kwargs: Any) -> OptimWrapper:
+    return OptimWrapper(torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum), **kwargs)
+
+
+def narrow(params: Dict[str, torch.Tensor], width: float) -> Dict[str, torch.Tensor]:
+    """The first channels of every layer of the tiny classifier, by name and shape alone."""
+    kept = {}
+    for name, value in params.items():
+        if value.dim() == 0:
+            kept[name] = value
+            continue
+        first = math.floor(value.shape[0] * width + 0.5)
+        if name.startswith('head.'):
+            first = value.shape[0]
+        value = value[:first]
+        if value.dim() > 1 and name != 'backbone.conv1.weight':
+            value = value[:, : math.floor(value.shape[1] * width + 0.5)]
+        kept[name] = value
+    return kept
+
+
+def naive_gradaug_loss(
+    stock: ImageClassifier, params: Dict[str, torch.Tensor], batch: dict, subnets: List[Any]
+) -> torch.Tensor:
+    """Eq. 4 in one graph, from a *stock* classifier and sliced parameters: no slimmable layer runs.
+
+    Batch norms use scratch copies of their running statistics.
+    """
+
+    def logits(weights, images):
+        return torch.func.functional_call(stock, weights, (images,), dict(mode='tensor'))
+
+    buffers = {name: value.clone() for name, value in stock.named_buffers()}
+    images = batch['inputs']
+    full = logits({**params, **buffers}, images)
+    if 'gt_score' in batch['data_samples'][0]:
+        target = torch.stack([sample.gt_score for sample in batch['data_samples']])
+        loss = -(target * F.log_softmax(full, 1)).sum(1).mean()
+    else:
+        target = torch.cat([sample.gt_label for sample in batch['data_samples']])
+        loss = F.cross_entropy(full, target)
+    soft = F.softmax(full.detach(), 1)
+    for subnet in subnets:
+        scratch = {name: value.clone() for name, value in stock.named_buffers()}
+        weights = narrow({**params, **scratch}, subnet.width)
+        resized = F.interpolate(
+            images, size=subnet.transform.size, mode='bilinear', align_corners=True
+        )
+        log_sub = F.log_softmax(logits(weights, resized), 1)
+        loss = loss + (soft * (soft.log() - log_sub)).sum(1).mean()
+    return loss
+
+
+def parameters_of(model: torch.nn.Module) -> Dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in model.named_parameters()}
+
+
+def preprocess(model: torch.nn.Module, batch: dict, seed: int = 0) -> dict:
+    """What the model's data preprocessor makes of a batch, Mixup and CutMix drawn from ``seed``."""
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    return model.data_preprocessor(copy.deepcopy(batch), True)

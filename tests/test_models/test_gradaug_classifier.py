@@ -1,0 +1,219 @@
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers import (
+    classifier_config,
+    gradaug_config,
+    narrow,
+    random_batch,
+    sgd,
+    stock_and_gradaug,
+)
+from mmpretrain.structures import DataSample, MultiTaskDataSample
+from torch import nn
+
+from mmgradaug.models import GradAugClassifier
+from mmgradaug.models.gradaug_classifier import predicts_by_sigmoid
+from mmgradaug.slimming import SlimmingError, slimmable_layers, subnetwork
+
+
+def build(gradaug=None, **changes):
+    return GradAugClassifier(gradaug=gradaug or gradaug_config(), **classifier_config(**changes))
+
+
+def test_any_backbone_is_slimmed_and_the_head_keeps_its_outputs():
+    model = build()
+    assert model.num_slimmable_layers == len(slimmable_layers(model)) == 41
+    with subnetwork(model, 0.6):
+        feats = model.extract_feat(torch.randn(2, 3, 32, 32))
+        assert feats[-1].shape == (2, 38) and model.head(feats).shape == (2, 5)
+
+
+def test_prediction_and_state_dict_are_the_stock_classifiers():
+    stock, model = stock_and_gradaug(gradaug_config())
+    assert list(stock.state_dict()) == list(model.state_dict())
+    stock.eval(), model.eval()
+    batch = random_batch()
+    for mode in ('tensor', 'predict', 'loss'):
+        a, b = (net(**copy.deepcopy(batch), mode=mode) for net in (stock, model))
+        if mode == 'tensor':
+            assert torch.equal(a, b)
+        elif mode == 'loss':  # in eval mode, for a validation loss
+            assert torch.equal(a['loss'], b['loss'])
+        else:
+            assert all(torch.equal(x.pred_score, y.pred_score) for x, y in zip(a, b))
+
+
+def test_soft_labels_are_the_logits_of_the_loss_and_detached():
+    _, model = stock_and_gradaug(gradaug_config())
+    batch = random_batch()
+    losses, soft = model(**batch, mode='full_pass', give_soft_labels=True)
+    assert not soft.requires_grad
+    target = torch.cat([s.gt_label for s in batch['data_samples']])
+    torch.testing.assert_close(losses['loss'], F.cross_entropy(soft, target), rtol=1e-12, atol=0)
+    assert model(**batch, mode='full_pass', give_soft_labels=False)[1] is None
+
+
+def test_batch_norm_in_the_head_counts_a_batch_once():
+    head = dict(
+        type='mmpretrain.StackedLinearClsHead', num_classes=5, in_channels=64,
+        mid_channels=[16], norm_cfg=dict(type='BN1d'),
+    )  # fmt: skip
+    stock, model = stock_and_gradaug(gradaug_config(), head=head)
+    stock.train_step(random_batch(), sgd(stock))
+    model.announce_iteration(0, 0, True)
+    model.train_step(random_batch(), sgd(model))
+    for (name, a), b in zip(stock.named_buffers(), model.buffers()):
+        assert torch.equal(a, b), name
+    assert model.head.layers[0].norm.num_batches_tracked == 1
+
+
+MULTI_LABEL = dict(
+    type='mmpretrain.MultiLabelLinearClsHead', num_classes=5, in_channels=64,
+)  # fmt: skip
+
+
+def narrow_logits(stock, subnet, images):
+    params = {**dict(stock.named_parameters()), **{n: b.clone() for n, b in stock.named_buffers()}}
+    resized = F.interpolate(images, size=subnet.transform.size, mode='bilinear', align_corners=True)
+    weights = narrow(params, subnet.width)
+    return torch.func.functional_call(stock, weights, (resized,), dict(mode='tensor'))
+
+
+def test_multi_label_head_learns_each_class_as_a_question_of_its_own():
+    stock, model = stock_and_gradaug(gradaug_config(), head=MULTI_LABEL)
+    batch = random_batch()
+    batch['data_samples'] = [
+        DataSample().set_gt_label(torch.tensor(labels)) for labels in ([0, 2], [1], [3, 4], [2])
+    ]
+    model.announce_iteration(0, 0, True)
+    with torch.no_grad():
+        p = stock(batch['inputs']).sigmoid()
+        expected = []
+        for subnet in model.subnet_sampler.sample(0, 0):
+            q = narrow_logits(stock, subnet, batch['inputs']).sigmoid()
+            kl = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
+            expected.append(kl.sum().item() / 4)
+    log = model.train_step(batch, sgd(model))
+    assert [log[f'loss_subnet{i}'].item() for i in range(3)] == pytest.approx(expected, rel=1e-9)
+
+
+def test_multi_task_head_adds_its_tasks_up():
+    head = dict(
+        type='mmpretrain.MultiTaskHead',
+        task_heads=dict(
+            colour=dict(type='mmpretrain.LinearClsHead', num_classes=3),
+            tags=dict(type='mmpretrain.MultiLabelLinearClsHead', num_classes=4),
+        ),
+        in_channels=64,
+    )
+    model = build(head=head).double().train()
+    samples = []
+    for i in range(4):
+        sample = MultiTaskDataSample()
+        sample.set_field(DataSample().set_gt_label(i % 3), 'colour')
+        if i != 2:  # an image without labels of one task
+            sample.set_field(DataSample().set_gt_label(torch.tensor([i])), 'tags')
+        samples.append(sample)
+    batch = dict(inputs=random_batch()['inputs'], data_samples=samples)
+    subnet = model.subnet_sampler.sample(0, 0)[0]
+    with torch.no_grad(), subnetwork(model, 1.0):
+        full = model.head(model.extract_feat(batch['inputs']))
+    with torch.no_grad(), subnetwork(model, subnet.width):
+        sub = model.head(model.extract_feat(subnet.transform(batch['inputs'])))
+    p, q = full['colour'].softmax(1), sub['colour'].softmax(1)
+    expected = (p * (p / q).log()).sum() / 4
+    p, q = full['tags'].sigmoid(), sub['tags'].sigmoid()
+    expected += (p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()).sum() / 4
+    model.announce_iteration(0, 0, True)
+    log = model.train_step(batch, sgd(model))
+    assert log['loss_subnet0'].item() == pytest.approx(expected.item(), rel=1e-9)
+    assert log['colour_loss'] + log['tags_loss'] == pytest.approx(log['loss_full'].item())
+
+
+@pytest.mark.parametrize(
+    ('head', 'by_sigmoid'),
+    [
+        (dict(type='LinearClsHead', num_classes=5, in_channels=64), False),
+        (dict(type='LinearClsHead', num_classes=5, in_channels=64, loss=dict(type='FocalLoss')), True),
+        (
+            dict(
+                type='LinearClsHead', num_classes=5, in_channels=64,
+                loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, use_sigmoid=True),
+            ),
+            True,
+        ),
+        (
+            dict(
+                type='LinearClsHead', num_classes=5, in_channels=64,
+                loss=dict(type='SeesawLoss', num_classes=5),
+            ),
+            False,
+        ),
+        (
+            dict(
+                type='MultiLabelLinearClsHead', num_classes=5, in_channels=64,
+                loss=dict(type='AsymmetricLoss'),
+            ),
+            True,
+        ),
+    ],
+)  # fmt: skip
+def test_softmax_or_sigmoid_follows_the_heads_loss(head, by_sigmoid):
+    from mmpretrain.registry import MODELS
+
+    assert predicts_by_sigmoid(MODELS.build(head)) is by_sigmoid
+
+
+@pytest.mark.parametrize('loss', ['SeesawLoss', 'FocalLoss'])
+def test_trains_with_losses_of_mmpretrain(loss):
+    options = dict(num_classes=5) if loss == 'SeesawLoss' else {}
+    head = dict(
+        type='mmpretrain.LinearClsHead', num_classes=5, in_channels=64,
+        loss=dict(type=f'mmpretrain.{loss}', **options),
+    )  # fmt: skip
+    model = build(head=head).double().train()
+    batch = random_batch()
+    if loss == 'FocalLoss':  # wants one-hot targets
+        for sample in batch['data_samples']:
+            sample.set_gt_score(F.one_hot(sample.gt_label[0], 5).double())
+    model.announce_iteration(0, 0, True)
+    log = model.train_step(batch, sgd(model, lr=0.1))
+    assert all(torch.isfinite(torch.as_tensor(value)) for value in log.values())
+
+
+class NothingToSlim(nn.Module):
+    def forward(self, x):
+        return (x.mean((2, 3)),)
+
+
+@pytest.mark.parametrize(
+    ('gradaug', 'changes', 'error', 'says'),
+    [
+        (dict(min_width=1.2), {}, ValueError, r'min_width.*\(0, 1\], got 1.2'),
+        (dict(min_width=0.0), {}, ValueError, r'min_width.*\(0, 1\], got 0'),
+        (dict(num_subnets=-1), {}, ValueError, 'num_subnets must be a whole number'),
+        (dict(transforms=dict(type='RandomResize', sizes=[])), {}, ValueError, 'one or more sizes'),
+        (dict(num_subnet=3), {}, TypeError, r"unknown keys \['num_subnet'\]; it takes"),
+        (dict(soft_label_loss=dict(temperature=0)), {}, ValueError, 'temperature must be above 0'),
+        ({}, dict(backbone=NothingToSlim()), SlimmingError, 'NothingToSlim has no layer to slim'),
+        ({}, dict(backbone=dict(type='mmpretrain.DenseNet', arch='121')), SlimmingError, 'concatenates'),
+        ({}, dict(head=None), ValueError, 'needs a head'),
+        (
+            {},
+            dict(head=dict(type='mmpretrain.ArcFaceClsHead', num_classes=5, in_channels=64)),
+            SlimmingError,
+            "'norm_product' of type NormProduct",
+        ),
+    ],
+)  # fmt: skip
+def test_what_would_not_be_gradaug_is_refused_when_built(gradaug, changes, error, says):
+    with pytest.raises(error, match=says):
+        build(gradaug_config(**gradaug), **changes)
+
+
+def test_gradaug_must_be_a_dict():
+    with pytest.raises(TypeError, match='gradaug must be a dict'):
+        GradAugClassifier(gradaug=3, **classifier_config())

@@ -1,0 +1,207 @@
+"""make_slimmable on real backbones, and on those that have no sub-networks of first channels."""
+
+import math
+
+import mmpretrain.models  # noqa: F401  registers the backbones
+import pytest
+import torch
+import torchvision
+from mmengine.model import convert_sync_batchnorm, revert_sync_batchnorm
+from mmpretrain.registry import MODELS
+from torch import nn
+
+from mmgradaug.slimming import (
+    SlimmableBatchNorm2d,
+    SlimmableSyncBatchNorm,
+    SlimmingError,
+    make_slimmable,
+    slimmable_layers,
+    subnetwork,
+)
+
+
+def first_channels(state, width, keep=()):
+    """Every tensor's first channels, in both channel dimensions, by shape alone."""
+    kept = {}
+    for name, value in state.items():
+        for dim in range(min(value.dim(), 2)):
+            size = value.shape[dim]
+            if not (dim == 1 and size in (1, 3)) and not any(name.startswith(k) for k in keep):
+                value = value.narrow(dim, 0, math.floor(size * width + 0.5))
+        kept[name] = value
+    return kept
+
+
+@pytest.mark.parametrize(
+    'backbone',
+    [
+        dict(type='ResNet', depth=50),
+        dict(type='ResNet_CIFAR', depth=18),
+        dict(type='VGG', depth=11, norm_cfg=dict(type='BN')),
+        dict(type='RepVGG', arch='A0'),
+    ],
+    ids=lambda cfg: cfg['type'],
+)
+@pytest.mark.parametrize('width', [0.62, 0.9])
+def test_backbone_is_its_first_channels(backbone, width):
+    """Against the stock backbone run with sliced weights (a conv takes its sizes from the weight)."""
+    torch.manual_seed(0)
+    stock = MODELS.build(backbone).double()
+    slimmable = MODELS.build(backbone).double()
+    slimmable.load_state_dict(stock.state_dict())
+    num_layers = make_slimmable(slimmable)
+    plain = [m for m in stock.modules() if isinstance(m, (nn.Conv2d, nn.BatchNorm2d))]
+    assert num_layers == len(plain) == len(slimmable_layers(slimmable))
+    assert list(slimmable.state_dict()) == list(stock.state_dict())
+
+    stock.train(), slimmable.train()
+    x = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    state = {k: v.clone() for k, v in stock.state_dict().items()}
+    expected = torch.func.functional_call(stock, first_channels(state, width), (x,))
+    with subnetwork(slimmable, width):
+        out = slimmable(x)
+    torch.testing.assert_close(out[-1], expected[-1], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    'backbone',
+    [
+        dict(type='MobileNetV2'),  # depthwise
+        dict(type='MobileNetV3', arch='small'),  # depthwise, squeeze-excite
+        dict(type='EfficientNet', arch='b0'),  # the same with "same" padding
+        dict(type='SEResNet', depth=50),
+    ],
+    ids=lambda cfg: cfg['type'],
+)
+def test_depthwise_and_squeeze_excite(backbone):
+    """Unused channels get no gradient and do not influence the output; the used ones do."""
+    torch.manual_seed(0)
+    net = MODELS.build(backbone)
+    make_slimmable(net)
+    net.eval()
+    x = torch.randn(2, 3, 64, 64)
+    with subnetwork(net, 0.7):
+        out = net(x)[-1]
+        out.square().sum().backward()
+    for name, value in net.named_parameters():
+        kept = value.shape[0] if value.shape[0] == 1 else math.floor(value.shape[0] * 0.7 + 0.5)
+        assert torch.all(value.grad[kept:] == 0), name
+        with torch.no_grad():
+            value[kept:] = 1e6
+    with subnetwork(net, 0.7), torch.no_grad():
+        torch.testing.assert_close(net(x)[-1], out, rtol=0, atol=0)
+    assert any(p.grad.abs().sum() > 0 for p in net.parameters())
+
+
+@pytest.mark.parametrize(
+    ('backbone', 'layer'),
+    [
+        (dict(type='ResNeXt', depth=50), "'layer1.0.conv2' has 32 groups"),
+        (dict(type='DenseNet', arch='121'), "'stages.0.block.1.norm1'"),
+        (dict(type='ShuffleNetV2'), "'layers.1.0.branch1.0.conv'"),
+        (dict(type='CSPDarkNet', depth=53), "'stages.2.blocks.0.conv1.conv'"),
+        (dict(type='InceptionV3'), "'Mixed_5c.branch1x1.conv'"),
+        (dict(type='ConvNeXt'), "'downsample_layers.0.1' of type LayerNorm2d"),
+        (dict(type='Res2Net', depth=50), 'Res2Net runs at full width but not as a sub-network'),
+        (dict(type='VGG', depth=11, num_classes=5), "'classifier.0'"),
+        (dict(type='ResNet', depth=18, norm_cfg=dict(type='GN', num_groups=4)), 'GroupNorm'),
+    ],
+    ids=lambda value: value['type'] if isinstance(value, dict) else '',
+)  # fmt: skip
+def test_what_has_no_first_channels_is_refused_by_name_and_left_as_it_was(backbone, layer):
+    net = MODELS.build(backbone)
+    types = [type(m) for m in net.modules()]
+    with pytest.raises(SlimmingError) as error:
+        make_slimmable(net)
+    assert layer in str(error.value)
+    assert [type(m) for m in net.modules()] == types
+    assert not any(hasattr(m, 'keep_outputs') or '_dial' in vars(m) for m in net.modules())
+
+
+class Join(nn.Module):
+    """Joins two equal halves: at width 0.5 the numbers of channels fit, the channels do not."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 8, 1), nn.Conv2d(3, 8, 1), nn.Conv2d(16, 4, 1)
+
+    def forward(self, x):
+        return self.c(torch.cat([self.a(x), self.b(x)], 1))
+
+
+def test_a_concatenation_whose_counts_fit_is_found_all_the_same():
+    with pytest.raises(SlimmingError, match="layer 'c' cannot be slimmed.*concatenates"):
+        make_slimmable(Join())
+
+
+def test_keep_outputs():
+    net = torchvision.models.resnet18()
+    assert make_slimmable(net, keep_outputs=['fc']) == 41
+    with subnetwork(net, 0.5):
+        assert net(torch.randn(2, 3, 64, 64)).shape == (2, 1000)
+    head = nn.Sequential(nn.Linear(10, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 4))
+    assert make_slimmable(head, keep_outputs=True) == 3
+    x = torch.randn(8, 5)
+    with subnetwork(head, 0.5):
+        out = head(x)
+    hidden = nn.functional.linear(x, head[0].weight[:, :5], head[0].bias)
+    hidden = nn.functional.batch_norm(hidden, None, None, training=True).relu()
+    torch.testing.assert_close(out, nn.functional.linear(hidden, head[3].weight, head[3].bias))
+    with pytest.raises(SlimmingError, match=r"names \['fx'\]"):
+        make_slimmable(torchvision.models.resnet18(), keep_outputs=['fx'])
+    with pytest.raises(TypeError, match=r"write \['fc'\]"):
+        make_slimmable(torchvision.models.resnet18(), keep_outputs='fc')
+
+
+def test_a_subclass_with_its_own_use_of_the_weight_is_refused():
+    class Cosine(nn.Linear):
+        def forward(self, x):
+            return nn.functional.linear(nn.functional.normalize(x), self.weight)
+
+    with pytest.raises(SlimmingError, match="'1' of type Cosine"):
+        make_slimmable(nn.Sequential(nn.Linear(4, 4), Cosine(4, 4)))
+
+
+def test_parameters_stay_the_same_objects_and_hooks_stay():
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    calls = []
+    net[0].register_forward_hook(lambda *args: calls.append(1))
+    ids = [id(p) for p in net.parameters()]
+    make_slimmable(net)
+    calls.clear()
+    net(torch.randn(2, 3, 4, 4))
+    assert [id(p) for p in net.parameters()] == ids and calls == [1]
+
+
+def test_layers_replaced_by_sync_bn_are_picked_up_again():
+    net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8))
+    make_slimmable(net)
+    synced = convert_sync_batchnorm(net)
+    assert type(synced[1]) is nn.SyncBatchNorm
+    assert make_slimmable(synced) == 2
+    assert type(synced[1]) is SlimmableSyncBatchNorm and synced[1].dial is synced[0].dial
+    reverted = revert_sync_batchnorm(synced)
+    assert make_slimmable(reverted) == 2
+    assert type(reverted[1]) is SlimmableBatchNorm2d
+    with subnetwork(reverted, 0.5):
+        assert reverted(torch.randn(2, 3, 4, 4)).shape[1] == 4
+
+
+def test_a_network_that_cannot_be_tried_out_is_converted_with_a_warning(monkeypatch):
+    from mmgradaug.slimming import convert
+
+    said = []
+    monkeypatch.setattr(convert, 'print_log', lambda text, **kwargs: said.append(text))
+
+    class NeedsTwo(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x, y):
+            return self.conv(x + y)
+
+    assert make_slimmable(NeedsTwo()) == 1
+    assert 'concatenated channels were not looked for' in said[0]
+    with pytest.raises(SlimmingError, match="'c'"):
+        make_slimmable(Join(), example_input=torch.zeros(1, 3, 7, 5))

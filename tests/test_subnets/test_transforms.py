@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.config import ConfigDict
+from mmengine.registry import DefaultScope
+
+from mmgradaug.registry import BATCH_TRANSFORMS
+from mmgradaug.subnets import Chain, Resize, Rotate90, build_batch_transform
+
+IMAGES = torch.randn(2, 3, 8, 6)
+
+
+def draws(transform, count=200):
+    rng = np.random.default_rng(0)
+    return [transform.draw(rng) for _ in range(count)]
+
+
+def test_random_resize_draws_every_size_and_interpolates_as_the_authors_do():
+    transform = build_batch_transform(dict(type='RandomResize', sizes=[8, 6, (4, 10)]))
+    operations = draws(transform)
+    assert {op.size for op in operations} == {(8, 8), (6, 6), (4, 10)}
+    share = np.mean([op.size == (6, 6) for op in operations])
+    assert 0.2 < share < 0.47
+    out = Resize((4, 10))(IMAGES)
+    expected = F.interpolate(IMAGES, (4, 10), mode='bilinear', align_corners=True)
+    assert torch.equal(out, expected)
+    assert Resize((8, 6))(IMAGES) is IMAGES
+
+
+def test_resize_options():
+    transform = build_batch_transform(dict(type='RandomResize', sizes=[4], mode='nearest'))
+    out = draws(transform, 1)[0](IMAGES)
+    assert torch.equal(out, F.interpolate(IMAGES, (4, 4), mode='nearest'))
+    transform = build_batch_transform(dict(type='RandomResize', sizes=[4], align_corners=False))
+    out = draws(transform, 1)[0](IMAGES)
+    assert torch.equal(out, F.interpolate(IMAGES, (4, 4), mode='bilinear', align_corners=False))
+
+
+def test_rotation_moves_pixels_counter_clockwise():
+    image = torch.tensor([[[[1, 2, 3], [4, 5, 6]]]])
+    assert Rotate90(1)(image)[0, 0].tolist() == [[3, 6], [2, 5], [1, 4]]
+    assert Rotate90(2)(image)[0, 0].tolist() == [[6, 5, 4], [3, 2, 1]]
+    assert Rotate90(0)(image) is image
+    operations = draws(build_batch_transform(dict(type='RandomRotate90')))
+    assert {op.quarter_turns for op in operations} == {0, 1, 2, 3}
+
+
+def test_compose_rotates_then_resizes():
+    transforms = [dict(type='RandomRotate90'), dict(type='RandomResize', sizes=[(3, 5)])]
+    for config in (transforms, dict(type='Compose', transforms=transforms)):
+        operation = draws(build_batch_transform(config), 1)[0]
+        turns = operation.operations[0].quarter_turns
+        assert operation == Chain((Rotate90(turns), Resize((3, 5))))
+        assert torch.equal(operation(IMAGES), Resize((3, 5))(torch.rot90(IMAGES, turns, (2, 3))))
+
+
+def test_identity_gives_the_original_tensor():
+    assert draws(build_batch_transform(dict(type='Identity')), 1)[0](IMAGES) is IMAGES
+
+
+def test_names_are_those_of_batch_transforms_whatever_the_default_scope():
+    """mmcv has an image transform of the same name, RandomResize."""
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        transform = build_batch_transform(ConfigDict(type='RandomResize', sizes=[4]))
+    assert transform.sizes == [(4, 4)]
+
+
+def test_own_transform_by_the_registry():
+    @BATCH_TRANSFORMS.register_module()
+    class AddOne:
+        def draw(self, rng):
+            return lambda images: images + 1
+
+    try:
+        assert torch.equal(
+            draws(build_batch_transform(dict(type='AddOne')), 1)[0](IMAGES), IMAGES + 1
+        )
+    finally:
+        BATCH_TRANSFORMS.module_dict.pop('AddOne')
+
+
+@pytest.mark.parametrize(
+    ('config', 'error', 'says'),
+    [
+        (dict(type='RandomResize', sizes=[]), ValueError, r'sizes=\[224, 192, 160, 128\]'),
+        (dict(type='RandomResize', sizes=224), ValueError, 'list of one or more sizes'),
+        (dict(type='RandomResize', sizes=[224, 0]), ValueError, 'above 0'),
+        (dict(type='RandomResize', sizes=[0.5]), ValueError, 'number of pixels'),
+        (dict(type='RandomResize', sizes=[8], mode='cubic'), ValueError, "mode 'cubic'"),
+        (dict(type='Compose', transforms=[]), ValueError, 'Identity'),
+        (dict(type='RandomFlip'), KeyError, 'RandomFlip'),
+        (object(), TypeError, 'no draw'),
+    ],
+)
+def test_wrong_input(config, error, says):
+    with pytest.raises(error, match=says):
+        build_batch_transform(config)
