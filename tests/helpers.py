@@ -2,7 +2,7 @@
 
 import copy
 import math
-from typing import Any, Dict, List
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ CUTMIX = dict(augments=dict(type='CutMix', alpha=1.0), probs=1.0)
 
 def classifier_config(
     num_classes: int = 5, dtype: torch.dtype = torch.float64, **changes: Any
-) -> Dict[str, Any]:
+) -> dict[str, Any]:
     """A stock ImageClassifier small enough for a test: ResNet-18 with an eighth of the channels."""
     config = dict(
         backbone=dict(
@@ -52,15 +52,13 @@ def classifier_config(
     return copy.deepcopy({**config, **changes})
 
 
-def gradaug_config(**changes: Any) -> Dict[str, Any]:
-    config = dict(
-        num_subnets=3, min_width=0.6, transforms=dict(type='RandomResize', sizes=SIZES)
-    )
+def gradaug_config(**changes: Any) -> dict[str, Any]:
+    config = dict(num_subnets=3, min_width=0.6, transforms=dict(type='RandomResize', sizes=SIZES))
     return {**config, **changes}
 
 
 def stock_and_gradaug(
-    gradaug: Dict[str, Any], dtype: torch.dtype = torch.float64, seed: int = 0, **changes: Any
+    gradaug: dict[str, Any], dtype: torch.dtype = torch.float64, seed: int = 0, **changes: Any
 ):
     """The stock classifier and the GradAug one with the same weights."""
     torch.manual_seed(seed)
@@ -81,11 +79,13 @@ def random_batch(size: int = 4, seed: int = 0, num_classes: int = 5, pixels: int
     )
 
 
-def sgd(model: torch.nn.Module, lr: float = 1.0, momentum: float = 0.0, **kwargs: Any) -> OptimWrapper:
+def sgd(
+    model: torch.nn.Module, lr: float = 1.0, momentum: float = 0.0, **kwargs: Any
+) -> OptimWrapper:
     return OptimWrapper(torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum), **kwargs)
 
 
-def narrow(params: Dict[str, torch.Tensor], width: float) -> Dict[str, torch.Tensor]:
+def narrow(params: dict[str, torch.Tensor], width: float) -> dict[str, torch.Tensor]:
     """The first channels of every layer of the tiny classifier, by name and shape alone."""
     kept = {}
     for name, value in params.items():
@@ -103,7 +103,7 @@ def narrow(params: Dict[str, torch.Tensor], width: float) -> Dict[str, torch.Ten
 
 
 def naive_gradaug_loss(
-    stock: ImageClassifier, params: Dict[str, torch.Tensor], batch: dict, subnets: List[Any]
+    stock: ImageClassifier, params: dict[str, torch.Tensor], batch: dict, subnets: list[Any]
 ) -> torch.Tensor:
     """Eq. 4 in one graph, from a *stock* classifier and sliced parameters: no slimmable layer runs.
 
@@ -134,7 +134,7 @@ def naive_gradaug_loss(
     return loss
 
 
-def parameters_of(model: torch.nn.Module) -> Dict[str, torch.Tensor]:
+def parameters_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in model.named_parameters()}
 
 

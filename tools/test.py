@@ -33,7 +33,10 @@ def check_fits(runner: Runner, checkpoint: str, config: str) -> None:
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
     weights = loaded.get('state_dict', loaded)
-    found = {name[7:] if name.startswith('module.') else name: tuple(value.shape) for name, value in weights.items()}
+    found = {
+        name[7:] if name.startswith('module.') else name: tuple(value.shape)
+        for name, value in weights.items()
+    }
     differing = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
     if differing:
         lines = [

@@ -1,6 +1,6 @@
 """Handwritten digits that come with scikit-learn."""
 
-from typing import Any, List, Optional
+from typing import Any, Optional
 
 import numpy as np
 from mmpretrain.datasets import BaseDataset
@@ -45,7 +45,7 @@ class Digits(BaseDataset):
             raise ValueError(f"split must be 'train' or 'test', got {split!r}")
         if labels_per_class is not None and (labels_per_class < 1 or split != 'train'):
             raise ValueError(
-                f"labels_per_class={labels_per_class} with split={split!r}: it takes 1 or more images "
+                f'labels_per_class={labels_per_class} with split={split!r}: it takes 1 or more images '
                 "of each class from split='train'"
             )
         self.split = split
@@ -53,7 +53,7 @@ class Digits(BaseDataset):
         self.label_seed = label_seed
         super().__init__(ann_file='', pipeline=pipeline, **kwargs)
 
-    def load_data_list(self) -> List[dict]:
+    def load_data_list(self) -> list[dict]:
         try:
             from sklearn.datasets import load_digits
         except ImportError as error:
@@ -67,9 +67,7 @@ class Digits(BaseDataset):
         if self.labels_per_class is not None:
             chosen = self._choose(labels)
         grey = np.round(images * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
-        return [
-            dict(img=np.repeat(grey[i], 3, axis=2), gt_label=int(labels[i])) for i in chosen
-        ]
+        return [dict(img=np.repeat(grey[i], 3, axis=2), gt_label=int(labels[i])) for i in chosen]
 
     def _choose(self, labels: np.ndarray) -> np.ndarray:
         rng = np.random.default_rng(self.label_seed)

@@ -1,6 +1,6 @@
 """Distributed data parallel training with GradAug."""
 
-from typing import Any, Dict
+from typing import Any
 
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
@@ -56,6 +56,6 @@ class GradAugDistributedDataParallel(MMDistributedDataParallel):
             module=module, device_ids=device_ids, broadcast_buffers=broadcast_buffers, **kwargs
         )
 
-    def train_step(self, data: Dict[str, Any], optim_wrapper: OptimWrapper) -> Dict[str, Any]:
+    def train_step(self, data: dict[str, Any], optim_wrapper: OptimWrapper) -> dict[str, Any]:
         """One GradAug iteration over all ranks; see :func:`gradaug_step`."""
         return gradaug_step(self.module, self, data, optim_wrapper)

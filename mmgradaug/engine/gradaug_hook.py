@@ -1,6 +1,6 @@
 """GradAug's schedule, and its refusal to train something else."""
 
-from typing import Any, Dict, Optional
+from typing import Any, Optional
 
 import torch
 from mmengine.dist import broadcast
@@ -114,7 +114,7 @@ class GradAugHook(Hook):
             )
 
     def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Optional[Dict[str, Any]] = None
+        self, runner: Runner, batch_idx: int, data_batch: Optional[dict[str, Any]] = None
     ) -> None:
         now = runner.epoch if self.by_epoch else runner.iter
         active = self.begin <= now and (self.end is None or now < self.end)

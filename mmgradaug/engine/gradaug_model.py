@@ -1,7 +1,7 @@
 """What every GradAug model shares, whatever its task."""
 
 import inspect
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Optional
 
 from mmengine.optim import OptimWrapper
 from torch import nn
@@ -12,7 +12,7 @@ from mmgradaug.subnets import BatchOperation, Subnet, SubnetSampler
 
 from .gradaug_step import gradaug_step
 
-Losses = Dict[str, Any]
+Losses = dict[str, Any]
 
 
 class GradAugMixin:
@@ -32,7 +32,7 @@ class GradAugMixin:
             network cannot be slimmed or has nothing to slim.
     """
 
-    def __init__(self, *args: Any, gradaug: Dict[str, Any], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, gradaug: dict[str, Any], **kwargs: Any) -> None:
         if not isinstance(gradaug, dict):
             raise TypeError(f'gradaug must be a dict of hyperparameters, got {gradaug!r}')
         gradaug = dict(gradaug)
@@ -50,7 +50,7 @@ class GradAugMixin:
             {'type': 'SoftLabelLoss', '_scope_': 'mmgradaug', **soft_label_loss}
         )
         self.num_slimmable_layers = self.slim()
-        self._announced: Optional[Tuple[int, int, bool]] = None
+        self._announced: Optional[tuple[int, int, bool]] = None
 
     def slim(self) -> int:
         """Make what sub-networks slim slimmable, in place; again after layers were replaced.
@@ -60,7 +60,7 @@ class GradAugMixin:
         """
         raise SlimmingError(f'{type(self).__name__} does not say what is slimmed: override slim()')
 
-    def full_pass(self, *, give_soft_labels: bool, **batch: Any) -> Tuple[Losses, Any]:
+    def full_pass(self, *, give_soft_labels: bool, **batch: Any) -> tuple[Losses, Any]:
         """Losses of the full network on the preprocessed batch, and its soft labels, detached."""
         raise TypeError(f'{type(self).__name__} must override full_pass()')
 
@@ -72,7 +72,7 @@ class GradAugMixin:
         """GradAugHook's word before each iteration, good for one ``train_step``."""
         self._announced = (seed, iteration, active)
 
-    def draw_subnets(self) -> List[Subnet]:
+    def draw_subnets(self) -> list[Subnet]:
         """The sub-networks of the announced iteration; none outside GradAug's schedule.
 
         Raises:
@@ -88,7 +88,7 @@ class GradAugMixin:
         self._announced = None
         return self.subnet_sampler.sample(seed, iteration) if active else []
 
-    def train_step(self, data: Dict[str, Any], optim_wrapper: OptimWrapper) -> Dict[str, Any]:
+    def train_step(self, data: dict[str, Any], optim_wrapper: OptimWrapper) -> dict[str, Any]:
         """One GradAug iteration in a single process; see :func:`gradaug_step`."""
         return gradaug_step(self, self, data, optim_wrapper)
 

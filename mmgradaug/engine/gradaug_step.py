@@ -1,7 +1,7 @@
 """The training step of GradAug, written once for every task, single process or distributed."""
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Dict, Union
+from typing import TYPE_CHECKING, Any, Union
 
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 
 def gradaug_step(
-    model: 'GradAugMixin', run: nn.Module, data: Dict[str, Any], optim_wrapper: OptimWrapper
-) -> Dict[str, Union[Tensor, float]]:
+    model: 'GradAugMixin', run: nn.Module, data: dict[str, Any], optim_wrapper: OptimWrapper
+) -> dict[str, Union[Tensor, float]]:
     """One iteration: the full network, then each sub-network, then one update (Algorithm 1).
 
     Each of the n + 1 passes goes forward and backward on its own and gradients add up (Eq. 4: a sum,
@@ -32,7 +32,7 @@ def gradaug_step(
         ``loss_subnet{i}`` and what describes the sub-network, such as ``width_subnet{i}``.
     """
     subnets = model.draw_subnets()
-    log_vars: Dict[str, Union[Tensor, float]] = {}
+    log_vars: dict[str, Union[Tensor, float]] = {}
     soft_labels = None
     for index, subnet in enumerate([None, *subnets]):
         last = index == len(subnets)

@@ -1,6 +1,6 @@
 """Image classification with GradAug."""
 
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Optional
 
 import torch
 from mmpretrain.models import ImageClassifier
@@ -60,9 +60,9 @@ class GradAugClassifier(GradAugMixin, ImageClassifier):
         self,
         *,
         inputs: Tensor,
-        data_samples: Optional[List[DataSample]] = None,
+        data_samples: Optional[list[DataSample]] = None,
         give_soft_labels: bool,
-    ) -> Tuple[Dict[str, Tensor], Any]:
+    ) -> tuple[dict[str, Tensor], Any]:
         """Loss of the full network against the labels; its logits are the soft labels.
 
         Args:
@@ -86,10 +86,10 @@ class GradAugClassifier(GradAugMixin, ImageClassifier):
         self,
         *,
         inputs: Tensor,
-        data_samples: Optional[List[DataSample]] = None,
+        data_samples: Optional[list[DataSample]] = None,
         transform: BatchOperation,
         soft_labels: Any,
-    ) -> Dict[str, Tensor]:
+    ) -> dict[str, Tensor]:
         """Soft-label loss of the sub-network that the model is at the moment.
 
         Args:

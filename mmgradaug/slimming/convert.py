@@ -1,7 +1,8 @@
 """Conversion in place: a stock network becomes slimmable and stays stock to everything else."""
 
 import copy
-from typing import Dict, List, Optional, Sequence, Tuple, Type, Union
+from collections.abc import Sequence
+from typing import Optional, Union
 
 import torch
 from mmcv.cnn.bricks import Conv2d as MMCVConv2d
@@ -9,6 +10,7 @@ from mmcv.cnn.bricks import Conv2dAdaptivePadding
 from mmcv.cnn.bricks import Linear as MMCVLinear
 from mmengine.logging import print_log
 from mmengine.model.utils import _BatchNormXd
+from mmengine.utils.dl_utils.parrots_wrapper import SyncBatchNorm as MMEngineSyncBatchNorm
 from torch import Tensor, nn
 
 from .layers import (
@@ -26,7 +28,7 @@ from .width import subnetwork
 
 # By exact type: a subclass may compute something else from its weights (weight standardisation, a
 # cosine classifier), and slicing it unseen would train something else.
-SLIMMABLE_TYPES: Dict[Type[nn.Module], Type[nn.Module]] = {
+SLIMMABLE_TYPES: dict[type[nn.Module], type[nn.Module]] = {
     nn.Conv2d: SlimmableConv2d,
     MMCVConv2d: SlimmableConv2d,
     Conv2dAdaptivePadding: SlimmableConv2dAdaptivePadding,
@@ -35,6 +37,7 @@ SLIMMABLE_TYPES: Dict[Type[nn.Module], Type[nn.Module]] = {
     nn.BatchNorm1d: SlimmableBatchNorm1d,
     nn.BatchNorm2d: SlimmableBatchNorm2d,
     nn.SyncBatchNorm: SlimmableSyncBatchNorm,
+    MMEngineSyncBatchNorm: SlimmableSyncBatchNorm,  # norm_cfg=dict(type='SyncBN')
     # What MMEngine puts in place of a SyncBN on a single device.
     _BatchNormXd: SlimmableBatchNorm2d,
 }
@@ -82,7 +85,9 @@ def make_slimmable(
     if not isinstance(keep_outputs, bool):
         unknown = sorted(set(keep_outputs) - names)
         if unknown:
-            raise SlimmingError(f'keep_outputs names {unknown}; the slimmable layers are {sorted(names)}')
+            raise SlimmingError(
+                f'keep_outputs names {unknown}; the slimmable layers are {sorted(names)}'
+            )
 
     before = [(layer, layer.__class__, dict(layer.__dict__)) for _, layer, _ in layers]
     dial = WidthDial()
@@ -90,7 +95,9 @@ def make_slimmable(
         layer.__class__ = slimmable_type
         layer.dial = dial
         layer.layer_name = name
-        layer.keep_outputs = keep_outputs if isinstance(keep_outputs, bool) else name in keep_outputs
+        layer.keep_outputs = (
+            keep_outputs if isinstance(keep_outputs, bool) else name in keep_outputs
+        )
     try:
         for _, layer, _ in layers:
             if isinstance(layer, SlimmableConv2d):
@@ -106,12 +113,12 @@ def make_slimmable(
     return len(layers)
 
 
-def slimmable_layers(module: nn.Module) -> List[nn.Module]:
+def slimmable_layers(module: nn.Module) -> list[nn.Module]:
     """The slimmable layers of a network, in ``modules()`` order."""
     return [layer for layer in module.modules() if isinstance(layer, _Slimmable)]
 
 
-def _slimmable_layers(module: nn.Module) -> List[Tuple[str, nn.Module, Type[nn.Module]]]:
+def _slimmable_layers(module: nn.Module) -> list[tuple[str, nn.Module, type[nn.Module]]]:
     """Name, layer and slimmable type of each layer that has to be slimmed."""
     layers = []
     for name, layer in module.named_modules():
@@ -167,7 +174,7 @@ def _try_out(module: nn.Module, example_input: Optional[Tensor]) -> None:
     )
 
 
-def _example_images(module: nn.Module) -> List[Tensor]:
+def _example_images(module: nn.Module) -> list[Tensor]:
     first = next((m for m in module.modules() if isinstance(m, nn.Conv2d)), None)
     if first is None:
         first = next(m for m in module.modules() if isinstance(m, _Slimmable))

@@ -218,36 +218,16 @@ class SlimmableBatchNorm2d(_SlimmableBatchNorm, nn.BatchNorm2d, _BatchNorm):
 class SlimmableSyncBatchNorm(_SlimmableBatchNorm, nn.SyncBatchNorm, _BatchNorm):
     """``nn.SyncBatchNorm`` for the first channels; input (N, c, ...).
 
-    On an accelerator the full network uses PyTorch's own kernel. Sub-networks, and everything on the
-    CPU (where PyTorch has none), use :func:`batch_norm_over_ranks`.
+    The full network uses PyTorch's own kernel (which has no CPU form, and DDP refuses SyncBatchNorm
+    there); sub-networks use :func:`batch_norm_over_ranks`.
     """
 
     _abbr_ = 'bn'
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self.dial.width is not None or x.device.type != 'cpu' or not self.training:
-            return super().forward(x)
-        self._check_input_dim(x)
-        return self._normalise_by_batch(x, self.weight, self.bias, move_statistics=True)
-
     def _normalise_by_batch(
-        self,
-        x: Tensor,
-        weight: Optional[Tensor],
-        bias: Optional[Tensor],
-        move_statistics: bool = False,
+        self, x: Tensor, weight: Optional[Tensor], bias: Optional[Tensor]
     ) -> Tensor:
-        out, mean, var, count = batch_norm_over_ranks(x, weight, bias, self.eps, self.process_group)
-        if move_statistics and self.track_running_stats:
-            with torch.no_grad():
-                self.num_batches_tracked.add_(1)
-                momentum = self.momentum
-                if momentum is None:
-                    momentum = 1.0 / float(self.num_batches_tracked)
-                unbiased = var * (count / (count - 1))
-                self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
-                self.running_var.lerp_(unbiased.to(self.running_var.dtype), momentum)
-        return out
+        return batch_norm_over_ranks(x, weight, bias, self.eps, self.process_group)
 
 
 def batch_norm_over_ranks(
@@ -256,7 +236,7 @@ def batch_norm_over_ranks(
     bias: Optional[Tensor],
     eps: float,
     process_group: Optional['dist.ProcessGroup'] = None,
-) -> 'tuple[Tensor, Tensor, Tensor, Tensor]':
+) -> Tensor:
     """Batch norm by the statistics of the batches of all ranks, differentiable through them.
 
     Args:
@@ -267,9 +247,7 @@ def batch_norm_over_ranks(
         process_group: the ranks to share with; None for all.
 
     Returns:
-        The normalised batch, the mean (C,), the biased variance (C,) and the number of values per
-        channel over all ranks (a scalar), the last three detached. One rank, or no process group, is
-        ordinary batch norm.
+        The normalised batch. With one rank, or no process group, that is ordinary batch norm.
     """
 
     def over_ranks(values: Tensor) -> Tensor:
@@ -295,5 +273,4 @@ def batch_norm_over_ranks(
     out = centred * scale.view(view)
     if bias is not None:
         out = out + bias.view(view)
-    return out.to(x.dtype), mean.detach(), var.detach(), count
-
+    return out.to(x.dtype)

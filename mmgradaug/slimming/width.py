@@ -1,7 +1,7 @@
 """Entering and leaving a sub-network."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Iterator
 
 from torch import nn
 
@@ -28,7 +28,9 @@ def subnetwork(model: nn.Module, width: float) -> Iterator[nn.Module]:
     if not 0.0 < width <= 1.0:
         raise ValueError(f'width must be in (0, 1], got {width}')
     # In the order of modules(): a set of objects would be ordered by address.
-    dials = {id(layer.dial): layer.dial for layer in model.modules() if isinstance(layer, _Slimmable)}
+    dials = {
+        id(layer.dial): layer.dial for layer in model.modules() if isinstance(layer, _Slimmable)
+    }
     if not dials:
         raise SlimmingError(
             f'{type(model).__name__} has no slimmable layer: call make_slimmable(model) first'

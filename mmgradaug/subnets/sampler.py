@@ -2,7 +2,7 @@
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Dict, List
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -23,7 +23,7 @@ class Subnet:
         """A context in which ``model`` is this sub-network."""
         return subnetwork(model, self.width)
 
-    def log_values(self) -> Dict[str, float]:
+    def log_values(self) -> dict[str, float]:
         """What the training log shows of it."""
         return {'width': self.width}
 
@@ -80,7 +80,7 @@ class SubnetSampler:
         self.transform = build_batch_transform(transforms)
         self.smallest_if_single = smallest_if_single
 
-    def sample(self, seed: int, iteration: int) -> List[Subnet]:
+    def sample(self, seed: int, iteration: int) -> list[Subnet]:
         """The sub-networks of one iteration; ``seed`` and ``iteration`` are not negative."""
         rng = np.random.default_rng((seed, iteration))
         widths = rng.uniform(self.min_width, 1.0, size=self.num_subnets).tolist()

@@ -15,8 +15,9 @@ where ``Flip()`` is any callable from a batch of images (N, C, H, W) to one.
 """
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Sequence, Tuple, Union
+from typing import Any, Callable, Union
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ class NoChange:
 class Resize:
     """Resize to (height, width) by interpolation; the same tensor where it has that size already."""
 
-    size: Tuple[int, int]
+    size: tuple[int, int]
     mode: str = 'bilinear'
     align_corners: bool = True
 
@@ -58,14 +59,16 @@ class Rotate90:
     quarter_turns: int
 
     def __call__(self, images: Tensor) -> Tensor:
-        return torch.rot90(images, self.quarter_turns, dims=(-2, -1)) if self.quarter_turns else images
+        return (
+            torch.rot90(images, self.quarter_turns, dims=(-2, -1)) if self.quarter_turns else images
+        )
 
 
 @dataclass(frozen=True)
 class Chain:
     """One operation after the other."""
 
-    operations: Tuple[BatchOperation, ...]
+    operations: tuple[BatchOperation, ...]
 
     def __call__(self, images: Tensor) -> Tensor:
         return functools.reduce(lambda batch, operation: operation(batch), self.operations, images)
@@ -97,7 +100,7 @@ class RandomResize:
 
     def __init__(
         self,
-        sizes: Sequence[Union[int, Tuple[int, int]]],
+        sizes: Sequence[Union[int, tuple[int, int]]],
         mode: str = 'bilinear',
         align_corners: bool = True,
     ) -> None:
@@ -135,16 +138,18 @@ class RandomRotate90:
 class Compose:
     """Several transforms one after the other: rotate, then resize, is Scale&Rot of Table 5."""
 
-    def __init__(self, transforms: Sequence[Union[Dict[str, Any], Any]]) -> None:
+    def __init__(self, transforms: Sequence[Union[dict[str, Any], Any]]) -> None:
         if not transforms:
-            raise ValueError("Compose needs one or more transforms; for none write dict(type='Identity')")
+            raise ValueError(
+                "Compose needs one or more transforms; for none write dict(type='Identity')"
+            )
         self.transforms = [build_batch_transform(transform) for transform in transforms]
 
     def draw(self, rng: np.random.Generator) -> BatchOperation:
         return Chain(tuple(transform.draw(rng) for transform in self.transforms))
 
 
-def build_batch_transform(transform: Union[Dict[str, Any], List[Any], Any]) -> Any:
+def build_batch_transform(transform: Union[dict[str, Any], list[Any], Any]) -> Any:
     """A batch transform from its config; a list means one after the other.
 
     Raises:

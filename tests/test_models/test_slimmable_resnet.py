@@ -52,7 +52,8 @@ def test_checkpoints_fit_both_ways_and_the_d_form_is_resnetv1d(tmp_path):
     )
     slimmable.init_weights()
     assert all(
-        torch.equal(a, b) for a, b in zip(slimmable.state_dict().values(), stock.state_dict().values())
+        torch.equal(a, b)
+        for a, b in zip(slimmable.state_dict().values(), stock.state_dict().values())
     )
     stock.load_state_dict(SlimmableResNet(50).state_dict(), strict=True)
     MODELS.build(dict(type='ResNetV1d', depth=50)).load_state_dict(

@@ -172,7 +172,10 @@ def test_layers_can_be_named_in_stock_configs():
 
 def test_channels_that_are_not_the_first_are_refused():
     conv = SlimmableConv2d(8, 4, 1)
-    with subnetwork(conv, 0.5), pytest.raises(SlimmingError, match='gets 5 channels where the first 4 of 8'):
+    with (
+        subnetwork(conv, 0.5),
+        pytest.raises(SlimmingError, match='gets 5 channels where the first 4 of 8'),
+    ):
         conv(torch.randn(1, 5, 2, 2))
 
 

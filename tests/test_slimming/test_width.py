@@ -45,7 +45,10 @@ def test_two_models_and_a_copy_do_not_meet():
 
 @pytest.mark.parametrize('width', [0, -0.5, 1.0000001, float('nan')])
 def test_width_out_of_range(width):
-    with pytest.raises(ValueError, match=r'width must be in \(0, 1\]'), subnetwork(small_net(), width):
+    with (
+        pytest.raises(ValueError, match=r'width must be in \(0, 1\]'),
+        subnetwork(small_net(), width),
+    ):
         pass
 
 

@@ -45,7 +45,9 @@ def test_same_seed_and_iteration_give_the_same_plan_in_another_process():
     sampler = SubnetSampler(3, 0.7, TRANSFORM)
     np.random.seed(1)  # global state has no say
     here = [sampler.sample(5, i) for i in (0, 9, 10**6)]
-    there = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True)
+    there = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True
+    )
     assert there.stdout.strip().splitlines()[-1] == repr(here), there.stderr
     assert here[0] != here[1] and sampler.sample(6, 0) != here[0]
 

@@ -52,7 +52,9 @@ def test_zero_for_the_same_prediction_weight_and_half_precision():
     assert half.dtype == torch.float32 and torch.isfinite(half)
 
 
-@pytest.mark.parametrize('options', [dict(temperature=0.0), dict(temperature=-1.0), dict(weight=-1.0)])
+@pytest.mark.parametrize(
+    'options', [dict(temperature=0.0), dict(temperature=-1.0), dict(weight=-1.0)]
+)
 def test_wrong_options(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         SoftLabelLoss(**options)

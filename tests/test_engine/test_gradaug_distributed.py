@@ -1,0 +1,117 @@
+"""Two gloo processes against the same computation in one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import (
+    gradaug_config,
+    naive_gradaug_loss,
+    narrow,
+    preprocess,
+    random_batch,
+    stock_and_gradaug,
+)
+
+TESTS = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope='module')
+def ranks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('ranks')
+    env = {**os.environ, 'PYTHONWARNINGS': 'ignore', 'OMP_NUM_THREADS': '1'}
+    command = [sys.executable, str(TESTS / 'two_ranks.py')]
+    processes = [
+        subprocess.Popen(
+            [*command, str(rank), str(folder)], env=env, stderr=subprocess.PIPE, text=True
+        )
+        for rank in range(2)
+    ]
+    errors = [process.communicate(timeout=300)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], '\n'.join(errors)
+    return [torch.load(folder / f'rank{rank}.pth', weights_only=False) for rank in range(2)]
+
+
+def naive_training(iterations=3, accumulative_counts=1, num_subnets=3):
+    """Eq. 4 on each rank's batch with a stock network, gradients averaged by hand."""
+    stock, model = stock_and_gradaug(gradaug_config(num_subnets=num_subnets))
+    optimizer = torch.optim.SGD(stock.parameters(), lr=0.1, momentum=0.9)
+    remainder = iterations % accumulative_counts
+    for iteration in range(iterations):
+        subnets = model.subnet_sampler.sample(0, iteration)
+        window = accumulative_counts if iteration < iterations - remainder else remainder
+        for rank in range(2):
+            batch = preprocess(stock, random_batch(seed=10 * iteration + rank))
+            loss = naive_gradaug_loss(stock, dict(stock.named_parameters()), batch, subnets)
+            (loss / 2 / window).backward()
+        if (iteration + 1) % accumulative_counts == 0 or iteration == iterations - 1:
+            optimizer.step()
+            optimizer.zero_grad()
+    return dict(stock.named_parameters())
+
+
+@pytest.mark.parametrize(
+    ('run', 'naive'),
+    [
+        ('plain', {}),
+        ('broadcast', {}),
+        ('small_buckets', {}),
+        ('no_subnets', dict(num_subnets=0)),
+        ('accumulated', dict(iterations=5, accumulative_counts=2)),
+    ],
+)
+def test_ranks_agree_and_equal_the_mean_of_their_gradients(ranks, run, naive):
+    expected = naive_training(**naive)
+    for name, value in expected.items():
+        one, other = (rank[run]['state'][name] for rank in ranks)
+        assert torch.equal(one, other), name
+        torch.testing.assert_close(one, value.detach(), rtol=0, atol=1e-10, msg=name)
+
+
+def test_one_reduction_of_each_bucket_an_iteration(ranks):
+    for rank in ranks:
+        assert rank['plain']['reductions'] == [1, 1, 1]
+        assert rank['no_subnets']['reductions'] == [1, 1, 1]
+        # Only where the optimizer steps; the last window is a remainder.
+        assert rank['accumulated']['reductions'] == [0, 1, 0, 1, 1]
+        # DDP regroups its buckets after the first iteration; each is reduced once.
+        assert rank['small_buckets']['reductions'][1] > 3
+        assert len(set(rank['small_buckets']['reductions'][1:])) == 1
+
+
+def test_ranks_draw_the_same_subnetworks(ranks):
+    widths = [
+        [log[f'width_subnet{i}'] for log in r['plain']['logs'] for i in range(3)] for r in ranks
+    ]
+    assert widths[0] == widths[1] and len(set(widths[0])) == 7
+
+
+def test_sync_bn_in_a_subnetwork_is_batch_norm_over_the_batches_of_both_ranks(ranks):
+    """Against a stock network of sliced weights and plain batch norms, on the joined batch."""
+    stock, _ = stock_and_gradaug(gradaug_config())
+    images = torch.cat([random_batch(size=3 + rank, seed=rank)['inputs'] for rank in range(2)])
+    params = dict(stock.named_parameters())
+    weights = narrow({**params, **{n: b.clone() for n, b in stock.named_buffers()}}, 0.7)
+    keep = []
+    stock.neck.register_forward_hook(lambda module, args, out: keep.append(out[-1]))
+    torch.func.functional_call(stock, weights, (images,), dict(mode='tensor'))
+    (expected,) = keep
+    expected.square().sum().backward()
+    found = [rank['sync_bn'] for rank in ranks]
+    out = torch.cat([one['out'] for one in found])
+    torch.testing.assert_close(out, expected.detach(), rtol=0, atol=1e-10)
+    for name, value in stock.backbone.named_parameters():
+        for one in found:
+            torch.testing.assert_close(
+                one['gradients'][name], value.grad, rtol=0, atol=1e-9, msg=name
+            )
+    for name, value in stock.named_buffers():
+        assert torch.equal(found[0]['statistics'][name], value), name
+    assert found[0]['types'] == {'SlimmableSyncBatchNorm'}
+
+
+def test_sync_bn_without_gpus_is_refused(ranks):
+    assert 'only work with GPU' in ranks[0]['sync_bn']['refusal']

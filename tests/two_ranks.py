@@ -1,0 +1,88 @@
+"""What each of two gloo processes runs in tests/test_engine/test_gradaug_distributed.py.
+
+``python two_ranks.py RANK FOLDER``: writes its findings to FOLDER/rank{RANK}.pth.
+"""
+
+import copy
+import sys
+
+import torch
+import torch.distributed as dist
+from helpers import gradaug_config, random_batch, sgd, stock_and_gradaug
+from mmengine.model import convert_sync_batchnorm
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+
+from mmgradaug.engine import GradAugDistributedDataParallel
+from mmgradaug.slimming import subnetwork
+
+
+def count_reductions(ddp, counted):
+    def hook(group, bucket):
+        counted.append(bucket.index())
+        return allreduce_hook(group, bucket)
+
+    ddp.register_comm_hook(None, hook)
+
+
+def train(rank, gradaug, iterations=3, accumulative_counts=1, **ddp_options):
+    """State after some steps, and how many reductions each iteration took. One batch a rank."""
+    _, model = stock_and_gradaug(gradaug)
+    ddp = GradAugDistributedDataParallel(model, device_ids=[rank], **ddp_options)
+    counted = []
+    count_reductions(ddp, counted)
+    wrapper = sgd(ddp, lr=0.1, momentum=0.9, accumulative_counts=accumulative_counts)
+    wrapper.initialize_count_status(ddp, 0, iterations)
+    reductions, logs = [], []
+    for iteration in range(iterations):
+        before = len(counted)
+        model.announce_iteration(0, iteration, True)
+        logs.append(ddp.train_step(random_batch(seed=10 * iteration + rank), wrapper))
+        reductions.append(len(counted) - before)
+    return dict(state=copy.deepcopy(model.state_dict()), reductions=reductions, logs=logs)
+
+
+def sync_bn_subnetwork(rank):
+    """One sub-network's pass with synchronised batch norms: output, and gradients summed over ranks."""
+    _, model = stock_and_gradaug(gradaug_config())
+    model = convert_sync_batchnorm(model)  # what Runner.wrap_model does
+    try:
+        GradAugDistributedDataParallel(model, device_ids=[rank])
+    except ValueError as error:
+        refusal = str(error)
+    model.slim()  # what GradAugHook does
+    types = {type(m).__name__ for m in model.modules() if 'BatchNorm' in type(m).__name__}
+    # Ranks with batches of different size.
+    images = random_batch(size=3 + rank, seed=rank)['inputs']
+    with subnetwork(model, 0.7):
+        out = model.extract_feat(images)[-1]
+        out.square().sum().backward()
+    gradients = {}
+    for name, value in model.backbone.named_parameters():
+        dist.all_reduce(value.grad)
+        gradients[name] = value.grad
+    statistics = dict(model.named_buffers())
+    return dict(
+        out=out.detach(), gradients=gradients, types=types, refusal=refusal, statistics=statistics
+    )
+
+
+def main(rank, folder):
+    torch.set_num_threads(1)
+    dist.init_process_group('gloo', init_method=f'file://{folder}/group', rank=rank, world_size=2)
+    one_bucket = dict(bucket_cap_mb=100)
+    found = dict(
+        plain=train(rank, gradaug_config(), **one_bucket),
+        accumulated=train(
+            rank, gradaug_config(), iterations=5, accumulative_counts=2, **one_bucket
+        ),
+        broadcast=train(rank, gradaug_config(), broadcast_buffers=True),
+        no_subnets=train(rank, gradaug_config(num_subnets=0), **one_bucket),
+        small_buckets=train(rank, gradaug_config(), bucket_cap_mb=0.05),
+        sync_bn=sync_bn_subnetwork(rank),
+    )
+    torch.save(found, f'{folder}/rank{rank}.pth')
+    dist.destroy_process_group()
+
+
+if __name__ == '__main__':
+    main(int(sys.argv[1]), sys.argv[2])
