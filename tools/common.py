@@ -44,8 +44,11 @@ def load_config(args: argparse.Namespace) -> Config:
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        if not torch.cuda.is_available() and (cfg.get(name) or {}).get('pin_memory'):
-            cfg[name]['pin_memory'] = False
+        loader = cfg.get(name) or {}
+        if loader.get('pin_memory') and not torch.cuda.is_available():
+            loader.pin_memory = False
+        if loader.get('persistent_workers') and loader.get('num_workers', 0) == 0:
+            loader.persistent_workers = False  # PyTorch refuses it without workers
     return cfg
 
 

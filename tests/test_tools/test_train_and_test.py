@@ -1,0 +1,198 @@
+"""tools/train.py and tools/test.py as users run them, on an ImageNet-shaped folder of tiny images."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmpretrain.models import ImageClassifier
+from PIL import Image
+
+from mmgradaug.subnets import SubnetSampler
+
+ROOT = Path(__file__).parents[2]
+CONFIG = 'configs/gradaug_r50_imagenet.py'
+# A network for the runs that are not about ResNet-50.
+SMALL = ['model.backbone.depth=18', 'model.head.in_channels=512']
+NO_GPU = {'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1', 'PYTHONWARNINGS': 'ignore'}
+
+
+@pytest.fixture(scope='session')
+def imagenet(tmp_path_factory):
+    """1,000 classes of one image each, since MMPretrain's ImageNet takes no fewer."""
+    root = tmp_path_factory.mktemp('imagenet')
+    rng = np.random.default_rng(0)
+    for split in ('train', 'val'):
+        for i in range(1000):
+            folder = root / split / f'n{i:08d}'
+            folder.mkdir(parents=True)
+            pixels = rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / '0.JPEG')
+    return root
+
+
+def options(imagenet, *more):
+    return [
+        '--cfg-options',
+        f'train_dataloader.dataset.data_root={imagenet}',
+        f'val_dataloader.dataset.data_root={imagenet}',
+        f'test_dataloader.dataset.data_root={imagenet}',
+        *(f'{name}_dataloader.num_workers=0' for name in ('train', 'val', 'test')),
+        *(f'{name}_dataloader.dataset.indices=8' for name in ('train', 'val', 'test')),
+        'train_dataloader.batch_size=4',
+        'train_dataloader.dataset.pipeline.1.scale=64',
+        'model.gradaug.transforms.sizes=[64,48]',
+        'train_cfg.max_epochs=1',
+        'default_hooks.logger.interval=1',
+        *more,
+    ]
+
+
+def run(*command, **env):
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=ROOT,
+        env={**os.environ, **NO_GPU, 'PYTHON': sys.executable, **env},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def scalars(work_dir):
+    """The training iterations of the newest run in a work dir."""
+    newest = max(Path(work_dir).glob('*/vis_data/scalars.json'), key=os.path.getmtime)
+    lines = [json.loads(line) for line in newest.read_text().splitlines()]
+    return [line for line in lines if 'loss' in line]
+
+
+@pytest.fixture(scope='module')
+def trained(imagenet, tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp('trained')
+    code, output = run(
+        sys.executable, 'tools/train.py', CONFIG, '--work-dir', work_dir, '--auto-scale-lr',
+        *options(imagenet),
+    )  # fmt: skip
+    assert code == 0, output[-3000:]
+    return work_dir, output
+
+
+def test_the_real_config_trains_and_its_learning_rate_scales(trained):
+    work_dir, output = trained
+    lines = scalars(work_dir)
+    assert len(lines) == 2
+    assert lines[0]['lr'] == pytest.approx(0.2 * 4 / 512)
+    sampler = SubnetSampler(3, 0.9, dict(type='RandomResize', sizes=[64, 48]))
+    for iteration, line in enumerate(lines):
+        drawn = [subnet.width for subnet in sampler.sample(0, iteration)]
+        assert [line[f'width_subnet{i}'] for i in range(3)] == pytest.approx(drawn)
+    assert '107 slimmable layers' in output
+    assert 'accuracy/top1' in output
+
+
+def test_its_checkpoint_is_tested_and_fits_the_stock_model(trained, imagenet, tmp_path):
+    checkpoint = trained[0] / 'epoch_1.pth'
+    metrics = tmp_path / 'metrics.json'
+    code, output = run(
+        sys.executable, 'tools/test.py', CONFIG, checkpoint, '--work-dir', tmp_path,
+        '--out-metrics', metrics, *options(imagenet),
+    )  # fmt: skip
+    assert code == 0, output[-3000:]
+    found = json.loads(metrics.read_text())
+    trained_value = re.findall(r'accuracy/top5: ([\d.]+)', trained[1])[-1]
+    assert found['accuracy/top5'] == pytest.approx(float(trained_value), abs=1e-3)
+    stock = ImageClassifier(
+        backbone=dict(type='mmpretrain.ResNet', depth=50),
+        neck=dict(type='mmpretrain.GlobalAveragePooling'),
+        head=dict(type='mmpretrain.LinearClsHead', num_classes=1000, in_channels=2048),
+    )
+    stock.load_state_dict(torch.load(checkpoint, weights_only=True)['state_dict'], strict=True)
+
+
+def test_stopping_and_resuming_goes_on_where_it_was(imagenet, tmp_path):
+    command = [sys.executable, 'tools/train.py', CONFIG, '--work-dir', tmp_path, '--no-validate']
+    code, output = run(*command, *options(imagenet, *SMALL))
+    assert code == 0, output[-3000:]
+    code, output = run(*command, '--resume', *options(imagenet, *SMALL, 'train_cfg.max_epochs=2'))
+    assert code == 0, output[-3000:]
+    assert 'resumed epoch: 1, iter: 2' in output
+    lines = scalars(tmp_path)
+    assert [line['step'] for line in lines] == [3, 4]
+    sampler = SubnetSampler(3, 0.9, dict(type='RandomResize', sizes=[64, 48]))
+    for line in lines:
+        drawn = [subnet.width for subnet in sampler.sample(0, line['step'] - 1)]
+        assert [line[f'width_subnet{i}'] for i in range(3)] == pytest.approx(drawn)
+
+
+@pytest.mark.parametrize('config', [CONFIG, 'configs/imagenet/baseline_r50.py'])
+def test_two_processes_without_a_gpu(imagenet, tmp_path, config):
+    is_gradaug = config == CONFIG
+    more = [*SMALL, 'train_dataloader.batch_size=2']
+    settings = options(imagenet, *more)
+    if not is_gradaug:
+        settings = [o for o in settings if 'gradaug' not in o]
+    code, output = run(
+        'tools/dist_train.sh', config, 2, '--work-dir', tmp_path, *settings, PORT='29631'
+    )
+    assert code == 0, output[-3000:]
+    lines = scalars(tmp_path)
+    assert len(lines) == 2  # 8 images, 2 a process
+    assert ('loss_subnet2' in lines[0]) == is_gradaug
+    if is_gradaug:
+        code, output = run(
+            'tools/dist_test.sh', config, tmp_path / 'epoch_1.pth', 2, '--work-dir', tmp_path,
+            *settings, PORT='29632',
+        )  # fmt: skip
+        assert code == 0, output[-3000:]
+        assert output.count('\naccuracy/top1: ') == 1
+
+
+def test_silent_plain_training_in_two_processes_is_refused(imagenet, tmp_path):
+    code, output = run(
+        'tools/dist_train.sh', CONFIG, 2, '--work-dir', tmp_path,
+        *options(imagenet, *SMALL, 'model_wrapper_cfg=None'), PORT='29633',
+    )  # fmt: skip
+    assert code != 0
+    assert "Write model_wrapper_cfg = dict(type='mmgradaug.GradAugDistributedDataParallel')" in output
+    assert not list(tmp_path.glob('*.pth'))
+
+
+@pytest.mark.parametrize(
+    ('command', 'says'),
+    [
+        (['train.py', 'configs/no_such.py'], 'no such config: configs/no_such.py'),
+        (['train.py', CONFIG, '--amp'], '--amp needs a GPU'),
+        (['test.py', CONFIG, 'no_such.pth'], 'no such checkpoint: no_such.pth'),
+    ],
+)
+def test_wrong_command_lines(command, says, tmp_path):
+    code, output = run(
+        sys.executable, f'tools/{command[0]}', *command[1:], '--work-dir', tmp_path
+    )
+    assert code == 1 and says in output and 'Traceback' not in output
+
+
+def test_a_checkpoint_of_another_network_is_refused(imagenet, tmp_path):
+    """MMEngine would load what fits, leave the rest random, and report an accuracy."""
+    torch.save(dict(state_dict={'backbone.conv1.weight': torch.zeros(8, 3, 7, 7)}), tmp_path / 'x.pth')
+    code, output = run(
+        sys.executable, 'tools/test.py', CONFIG, tmp_path / 'x.pth', '--work-dir', tmp_path,
+        *options(imagenet, *SMALL),
+    )  # fmt: skip
+    assert code == 1 and 'x.pth is not a checkpoint of configs/gradaug_r50_imagenet.py' in output
+    assert re.search(r'backbone\.bn1\.bias: missing in the checkpoint, \(64,\) in the model', output)
+    assert 'accuracy/top1' not in output.split('is not a checkpoint')[1]
+
+
+def test_help_shows_openmmlabs_flags():
+    code, output = run(sys.executable, 'tools/train.py', '--help')
+    assert code == 0
+    for flag in ('--work-dir', '--resume', '--amp', '--cfg-options', '--launcher'):
+        assert flag in output
+    assert '--auto-scale-lr' in output and '--no-validate' in output
