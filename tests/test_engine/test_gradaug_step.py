@@ -203,3 +203,48 @@ def test_activation_checkpointing_changes_nothing():
     for name, value in model.named_parameters():
         step = before[name] - value.detach()
         torch.testing.assert_close(step, gradients[name], rtol=0, atol=1e-10, msg=name)
+
+
+class Amp(OptimWrapper):
+    """What AmpOptimWrapper does, which runs on accelerators only: autocast, and a scaled loss."""
+
+    scale = 1024.0
+
+    def optim_context(self, model):
+        return torch.autocast('cpu', torch.bfloat16)
+
+    def backward(self, loss, **kwargs):
+        super().backward(loss * self.scale, **kwargs)
+
+    def step(self, **kwargs):
+        for group in self.optimizer.param_groups:
+            for p in group['params']:
+                p.grad /= self.scale
+        super().step(**kwargs)
+
+
+class OnlyScaling(Amp):
+    optim_context = OptimWrapper.optim_context
+
+
+def test_every_pass_goes_through_the_optim_wrappers_autocast():
+    _, model = stock_and_gradaug(gradaug_config(), dtype=torch.float32)
+    dtypes = []
+    model.backbone.conv1.register_forward_hook(lambda m, args, out: dtypes.append(out.dtype))
+    model.announce_iteration(0, 0, True)
+    log = model.train_step(random_batch(), Amp(torch.optim.SGD(model.parameters(), lr=0.1)))
+    assert dtypes == [torch.bfloat16] * 4
+    assert all(log[f'loss_subnet{i}'].dtype == torch.float32 for i in range(3))
+
+
+def test_every_pass_goes_through_the_optim_wrappers_loss_scaling():
+    """A pass that missed it would count 1024 times too little."""
+    states = []
+    for wrapper_class in (OptimWrapper, OnlyScaling):
+        _, model = stock_and_gradaug(gradaug_config())
+        model.announce_iteration(0, 0, True)
+        wrapper = wrapper_class(torch.optim.SGD(model.parameters(), lr=1.0))
+        model.train_step(random_batch(), wrapper)
+        states.append(parameters_of(model))
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value, rtol=0, atol=1e-12, msg=name)

@@ -44,6 +44,19 @@ def test_is_the_stock_network_bit_for_bit(depth, options):
         assert torch.equal(a, b), name
 
 
+def test_init_cfg_finds_the_same_layers_by_name():
+    """MMEngine looks for 'Conv2d' and '_BatchNorm' among the names of a layer's class and bases."""
+    init = [
+        dict(type='Constant', val=0.25, layer='Conv2d'),
+        dict(type='Constant', val=0.5, bias=0.75, layer='_BatchNorm'),
+    ]
+    stock, slimmable = pair(18, init_cfg=init, zero_init_residual=False)
+    assert slimmable.conv1.weight.unique().tolist() == [0.25]
+    assert slimmable.bn1.weight.unique().tolist() == [0.5]
+    for a, b in zip(stock.parameters(), slimmable.parameters()):
+        assert torch.equal(a, b)
+
+
 def test_checkpoints_fit_both_ways_and_the_d_form_is_resnetv1d(tmp_path):
     stock = MODELS.build(dict(type='ResNet', depth=50))
     torch.save(dict(state_dict=stock.state_dict()), tmp_path / 'stock.pth')

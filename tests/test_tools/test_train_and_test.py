@@ -1,75 +1,17 @@
 """tools/train.py and tools/test.py as users run them, on an ImageNet-shaped folder of tiny images."""
 
 import json
-import os
 import re
-import subprocess
 import sys
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from command_line import SMALL, options, run, scalars
 from mmpretrain.models import ImageClassifier
-from PIL import Image
 
 from mmgradaug.subnets import SubnetSampler
 
-ROOT = Path(__file__).parents[2]
 CONFIG = 'configs/gradaug_r50_imagenet.py'
-# A network for the runs that are not about ResNet-50.
-SMALL = ['model.backbone.depth=18', 'model.head.in_channels=512']
-NO_GPU = {'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1', 'PYTHONWARNINGS': 'ignore'}
-
-
-@pytest.fixture(scope='session')
-def imagenet(tmp_path_factory):
-    """1,000 classes of one image each, since MMPretrain's ImageNet takes no fewer."""
-    root = tmp_path_factory.mktemp('imagenet')
-    rng = np.random.default_rng(0)
-    for split in ('train', 'val'):
-        for i in range(1000):
-            folder = root / split / f'n{i:08d}'
-            folder.mkdir(parents=True)
-            pixels = rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / '0.JPEG')
-    return root
-
-
-def options(imagenet, *more):
-    return [
-        '--cfg-options',
-        f'train_dataloader.dataset.data_root={imagenet}',
-        f'val_dataloader.dataset.data_root={imagenet}',
-        f'test_dataloader.dataset.data_root={imagenet}',
-        *(f'{name}_dataloader.num_workers=0' for name in ('train', 'val', 'test')),
-        *(f'{name}_dataloader.dataset.indices=8' for name in ('train', 'val', 'test')),
-        'train_dataloader.batch_size=4',
-        'train_dataloader.dataset.pipeline.1.scale=64',
-        'model.gradaug.transforms.sizes=[64,48]',
-        'train_cfg.max_epochs=1',
-        'default_hooks.logger.interval=1',
-        *more,
-    ]
-
-
-def run(*command, **env):
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=ROOT,
-        env={**os.environ, **NO_GPU, 'PYTHON': sys.executable, **env},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    return done.returncode, done.stdout + done.stderr
-
-
-def scalars(work_dir):
-    """The training iterations of the newest run in a work dir."""
-    newest = max(Path(work_dir).glob('*/vis_data/scalars.json'), key=os.path.getmtime)
-    lines = [json.loads(line) for line in newest.read_text().splitlines()]
-    return [line for line in lines if 'loss' in line]
 
 
 @pytest.fixture(scope='module')
@@ -159,7 +101,9 @@ def test_silent_plain_training_in_two_processes_is_refused(imagenet, tmp_path):
         *options(imagenet, *SMALL, 'model_wrapper_cfg=None'), PORT='29633',
     )  # fmt: skip
     assert code != 0
-    assert "Write model_wrapper_cfg = dict(type='mmgradaug.GradAugDistributedDataParallel')" in output
+    assert (
+        "Write model_wrapper_cfg = dict(type='mmgradaug.GradAugDistributedDataParallel')" in output
+    )
     assert not list(tmp_path.glob('*.pth'))
 
 
@@ -172,21 +116,23 @@ def test_silent_plain_training_in_two_processes_is_refused(imagenet, tmp_path):
     ],
 )
 def test_wrong_command_lines(command, says, tmp_path):
-    code, output = run(
-        sys.executable, f'tools/{command[0]}', *command[1:], '--work-dir', tmp_path
-    )
+    code, output = run(sys.executable, f'tools/{command[0]}', *command[1:], '--work-dir', tmp_path)
     assert code == 1 and says in output and 'Traceback' not in output
 
 
 def test_a_checkpoint_of_another_network_is_refused(imagenet, tmp_path):
     """MMEngine would load what fits, leave the rest random, and report an accuracy."""
-    torch.save(dict(state_dict={'backbone.conv1.weight': torch.zeros(8, 3, 7, 7)}), tmp_path / 'x.pth')
+    torch.save(
+        dict(state_dict={'backbone.conv1.weight': torch.zeros(8, 3, 7, 7)}), tmp_path / 'x.pth'
+    )
     code, output = run(
         sys.executable, 'tools/test.py', CONFIG, tmp_path / 'x.pth', '--work-dir', tmp_path,
         *options(imagenet, *SMALL),
     )  # fmt: skip
     assert code == 1 and 'x.pth is not a checkpoint of configs/gradaug_r50_imagenet.py' in output
-    assert re.search(r'backbone\.bn1\.bias: missing in the checkpoint, \(64,\) in the model', output)
+    assert re.search(
+        r'backbone\.bn1\.bias: missing in the checkpoint, \(64,\) in the model', output
+    )
     assert 'accuracy/top1' not in output.split('is not a checkpoint')[1]
 
 

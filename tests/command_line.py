@@ -1,0 +1,48 @@
+"""Running the project's commands as users do, cut down to tiny data."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+# A network for the runs that are not about ResNet-50.
+SMALL = ['model.backbone.depth=18', 'model.head.in_channels=512']
+NO_GPU = {'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1', 'PYTHONWARNINGS': 'ignore'}
+
+
+def options(imagenet, *more):
+    return [
+        '--cfg-options',
+        f'train_dataloader.dataset.data_root={imagenet}',
+        f'val_dataloader.dataset.data_root={imagenet}',
+        f'test_dataloader.dataset.data_root={imagenet}',
+        *(f'{name}_dataloader.num_workers=0' for name in ('train', 'val', 'test')),
+        *(f'{name}_dataloader.dataset.indices=8' for name in ('train', 'val', 'test')),
+        'train_dataloader.batch_size=4',
+        'train_dataloader.dataset.pipeline.1.scale=64',
+        'model.gradaug.transforms.sizes=[64,48]',
+        'train_cfg.max_epochs=1',
+        'default_hooks.logger.interval=1',
+        *more,
+    ]
+
+
+def run(*command, cwd=ROOT, **env):
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env={**os.environ, **NO_GPU, 'PYTHON': sys.executable, **env},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def scalars(work_dir):
+    """The training iterations of the newest run in a work dir."""
+    newest = max(Path(work_dir).glob('*/vis_data/scalars.json'), key=os.path.getmtime)
+    lines = [json.loads(line) for line in newest.read_text().splitlines()]
+    return [line for line in lines if 'loss' in line]

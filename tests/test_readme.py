@@ -1,0 +1,90 @@
+"""The README's commands and its config are run: as written, but on tiny data and for two iterations."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command_line import ROOT, SMALL, options, run
+from mmengine.config import Config
+
+README = (ROOT / 'README.md').read_text()
+COMMANDS = [
+    line
+    for block in re.findall(r'```bash\n(.*?)```', README, re.DOTALL)
+    for line in block.splitlines()
+    if line.strip()
+]
+(CONFIG,) = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
+
+
+@pytest.fixture(scope='module')
+def user(imagenet, tmp_path_factory):
+    """A folder like a checkout, with ImageNet in place and the README's config."""
+    folder = tmp_path_factory.mktemp('user')
+    for name in ('configs', 'tools', 'Makefile'):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / 'data').mkdir()
+    (folder / 'data' / 'imagenet').symlink_to(imagenet)
+    (folder / 'my_config.py').write_text(CONFIG)
+    return folder
+
+
+def run_small(command, user, imagenet):
+    """A training or testing command with tiny settings at its end, and 2 processes instead of 8."""
+    parts = shlex.split(command.replace('epoch_120.pth', 'epoch_1.pth'))
+    parts = ['2' if part == '8' else part for part in parts]
+    if parts[0] in ('python', 'mim'):
+        parts[0] = str(Path(sys.executable).parent / parts[0])
+    if 'my_config.py' in command:  # MMPretrain's own tools keep workers that are not there
+        more = [f'{name}_dataloader.persistent_workers=False' for name in ('train', 'val')]
+    else:
+        more = [f'work_dir={user}/work_dirs/gradaug_r50_imagenet']
+    path = f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
+    settings = options(imagenet, *SMALL, *more)
+    return run(*parts, *settings, cwd=user, PATH=path, PORT='29641')
+
+
+def test_there_are_commands():
+    assert len(COMMANDS) == 7, COMMANDS
+
+
+@pytest.mark.parametrize('command', [c for c in COMMANDS if c.startswith('make ')])
+def test_make_targets_exist(command):
+    """What they do is tested by the quick start's own test, and by this very run."""
+    done = subprocess.run([*command.split(), '--dry-run'], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and '.venv/bin/python' in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize('command', [c for c in COMMANDS if not c.startswith('make ')])
+def test_command_runs(command, user, imagenet):
+    """In the README's order: testing finds the checkpoint that training left."""
+    code, output = run_small(command, user, imagenet)
+    assert code == 0, output[-3000:]
+    assert 'accuracy/top1' in output
+    if 'train' in command:
+        assert 'loss_subnet2' in output
+
+
+def test_lines_that_add_gradaug_are_five():
+    """custom_imports, type, gradaug, custom_hooks, model_wrapper_cfg."""
+    body = CONFIG.split('\n\n', 1)[1]
+    assert len([line for line in body.splitlines() if line not in ('model = dict(', '')]) == 5
+
+
+def test_linked_files_exist_and_every_imagenet_config_is_in_the_table():
+    links = re.findall(r'\]\((?!https?:)([^)#]+)\)', README)
+    assert all((ROOT / link).exists() for link in links)
+    configs = {str(p.relative_to(ROOT)) for p in (ROOT / 'configs' / 'imagenet').glob('*.py')}
+    assert configs | {'configs/gradaug_r50_imagenet.py'} <= set(links)
+
+
+def test_figures_of_the_table_are_those_of_the_config_headers():
+    rows = re.findall(r'\| \[[^]]+\]\((configs/[^)]+)\) \|[^|]*\| ([\d.]+) / ', README)
+    assert len(rows) == 6
+    for path, top1 in rows:
+        assert f'{top1} top-1' in (ROOT / path).read_text(), path
+        Config.fromfile(ROOT / path)
