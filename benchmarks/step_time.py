@@ -109,14 +109,15 @@ def flops(step: Callable[[int], None], iteration: int) -> int:
 
 def peak_bytes(step: Steps, iteration: int) -> int:
     """Most bytes of tensors alive at once in an iteration, what was there before it included."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        step(iteration)
-        return torch.cuda.max_memory_allocated()
     tensors = [*step.model.parameters(), *step.model.buffers(), step.batch['inputs']]
     for state in step.optim_wrapper.optimizer.state.values():
         tensors += [value for value in state.values() if isinstance(value, torch.Tensor)]
     before = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        others = torch.cuda.memory_allocated() - before  # the other model is there too
+        step(iteration)
+        return torch.cuda.max_memory_allocated() - others
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         step(iteration)
     events = [e for e in profiler.profiler.kineto_results.events() if e.name() == '[memory]']

@@ -25,9 +25,11 @@ def allow_checkpoint_globals() -> None:
     reconstruct = np.zeros(1).__reduce__()[0]
     scalar = np.float64(0).__reduce__()[0]
     dtypes = {type(np.dtype(kind)) for kind in ('f8', 'f4', 'f2', 'i8', 'i4', 'u1', '?')}
-    torch.serialization.add_safe_globals(
-        [HistoryBuffer, np.ndarray, np.dtype, reconstruct, scalar, *dtypes]
-    )
+    torch.serialization.add_safe_globals([HistoryBuffer, np.ndarray, np.dtype, *dtypes])
+    for module in ('numpy.core.multiarray', 'numpy._core.multiarray'):  # of numpy 1 and 2
+        torch.serialization.add_safe_globals(
+            [(reconstruct, f'{module}._reconstruct'), (scalar, f'{module}.scalar')]
+        )
     torch.serialization.add_safe_globals([(_statistics_method, 'builtins.getattr')])
 
 

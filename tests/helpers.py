@@ -28,6 +28,7 @@ class KeepsPrecision(ClsDataPreprocessor):
         return {**data, 'inputs': data['inputs'].to(self.dtype)}
 
 
+MIXUP = dict(augments=dict(type='Mixup', alpha=1.0))
 CUTMIX = dict(augments=dict(type='CutMix', alpha=1.0), probs=1.0)
 
 

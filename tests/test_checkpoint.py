@@ -1,4 +1,5 @@
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -21,6 +22,28 @@ def test_a_training_log_survives_the_safe_unpickler(tmp_path):
     assert buffer.data[0].tolist() == [0.0, 1.5, 3.0]
     assert (buffer.mean(), buffer.max(), buffer.current()) == (1.5, 3.0, 3.0)
     assert loaded['best'] == 0.25
+
+
+def test_a_checkpoint_of_the_other_numpy_loads(tmp_path):
+    """numpy 1 and 2 name the same two functions differently."""
+    torch.save(dict(log=HistoryBuffer([1.0], [1]), best=np.float64(0.5)), tmp_path / 'new.pth')
+    here = np.zeros(1).__reduce__()[0].__module__
+    other = {
+        'numpy._core.multiarray': 'numpy.core.multiarray',
+        'numpy.core.multiarray': 'numpy._core.multiarray',
+    }[here]
+    with (
+        zipfile.ZipFile(tmp_path / 'new.pth') as new,
+        zipfile.ZipFile(tmp_path / 'old.pth', 'w') as old,
+    ):
+        for name in new.namelist():
+            data = new.read(name)
+            if name.endswith('data.pkl'):
+                assert here.encode() in data
+                data = data.replace(here.encode(), other.encode())
+            old.writestr(name, data)
+    loaded = torch.load(tmp_path / 'old.pth', weights_only=True)
+    assert loaded['best'] == 0.5 and loaded['log'].current() == 1.0
 
 
 class Reach:

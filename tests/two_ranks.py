@@ -4,7 +4,9 @@
 """
 
 import copy
+import logging
 import sys
+from types import SimpleNamespace
 
 import torch
 import torch.distributed as dist
@@ -12,7 +14,7 @@ from helpers import gradaug_config, random_batch, sgd, stock_and_gradaug
 from mmengine.model import convert_sync_batchnorm
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
-from mmgradaug.engine import GradAugDistributedDataParallel
+from mmgradaug.engine import GradAugDistributedDataParallel, GradAugHook
 from mmgradaug.slimming import subnetwork
 
 
@@ -66,6 +68,22 @@ def sync_bn_subnetwork(rank):
     )
 
 
+def seed_of_the_draws(rank):
+    """What GradAugHook draws by, if each rank has its own seed."""
+    _, model = stock_and_gradaug(gradaug_config())
+    ddp = GradAugDistributedDataParallel(model)
+    hook = GradAugHook()
+    runner = SimpleNamespace(
+        model=ddp,
+        optim_wrapper=sgd(ddp),
+        train_loop=None,
+        seed=5 + rank,
+        logger=logging.getLogger(),
+    )
+    hook.before_train(runner)
+    return hook._seed
+
+
 def main(rank, folder):
     torch.set_num_threads(1)
     dist.init_process_group('gloo', init_method=f'file://{folder}/group', rank=rank, world_size=2)
@@ -77,7 +95,10 @@ def main(rank, folder):
         ),
         broadcast=train(rank, gradaug_config(), broadcast_buffers=True),
         no_subnets=train(rank, gradaug_config(num_subnets=0), **one_bucket),
+        find_unused=train(rank, gradaug_config(), find_unused_parameters=True),
+        bucket_view=train(rank, gradaug_config(), gradient_as_bucket_view=True),
         small_buckets=train(rank, gradaug_config(), bucket_cap_mb=0.05),
+        seed=seed_of_the_draws(rank),
         sync_bn=sync_bn_subnetwork(rank),
     )
     torch.save(found, f'{folder}/rank{rank}.pth')

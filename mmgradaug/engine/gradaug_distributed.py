@@ -28,7 +28,8 @@ class GradAugDistributedDataParallel(MMDistributedDataParallel):
 
     Raises:
         TypeError: ``module`` is not a GradAug model.
-        ValueError: ``detect_anomalous_params`` is set: it looks at one pass's graph only.
+        ValueError: ``detect_anomalous_params`` or ``static_graph`` is set: both take one pass for the
+            whole iteration; or the model has SyncBatchNorm on the CPU.
     """
 
     def __init__(
@@ -50,8 +51,17 @@ class GradAugDistributedDataParallel(MMDistributedDataParallel):
                 'detect_anomalous_params would see the last sub-network only: leave it out, or look '
                 'for unused parameters in the plain model'
             )
+        if kwargs.get('static_graph'):
+            raise ValueError(
+                'static_graph means the same graph in every pass, which sub-networks have not: leave it out'
+            )
         if next(module.parameters()).device.type == 'cpu':
             device_ids = None
+            if any(isinstance(m, nn.SyncBatchNorm) for m in module.modules()):
+                raise ValueError(
+                    'SyncBatchNorm needs GPUs, PyTorch has none for the CPU: without GPUs leave sync_bn '
+                    "out of the config, and write norm_cfg=dict(type='BN')"
+                )
         super().__init__(
             module=module, device_ids=device_ids, broadcast_buffers=broadcast_buffers, **kwargs
         )

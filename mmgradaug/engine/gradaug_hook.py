@@ -1,5 +1,6 @@
 """GradAug's schedule, and its refusal to train something else."""
 
+import re
 from typing import Any, Optional
 
 import torch
@@ -119,3 +120,8 @@ class GradAugHook(Hook):
         now = runner.epoch if self.by_epoch else runner.iter
         active = self.begin <= now and (self.end is None or now < self.end)
         self._model.announce_iteration(self._seed, runner.iter, active)
+        if not active:
+            # MMEngine's log goes on showing the last value of whatever was ever logged.
+            scalars = runner.message_hub.log_scalars
+            for key in [key for key in scalars if re.fullmatch(r'train/\w+_subnet\d+', key)]:
+                del scalars[key]

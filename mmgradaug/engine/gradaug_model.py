@@ -3,16 +3,18 @@
 import inspect
 from typing import Any, Optional
 
+import torch
 from mmengine.optim import OptimWrapper
-from torch import nn
 
-from mmgradaug.registry import MODELS
-from mmgradaug.slimming import SlimmingError
-from mmgradaug.subnets import BatchOperation, Subnet, SubnetSampler
+from mmgradaug.arguments import refuse_unknown_keys
+from mmgradaug.slimming import SlimmingError, try_subnetworks
+from mmgradaug.subnets import BatchOperation, SoftLabelLoss, Subnet, SubnetSampler
 
 from .gradaug_step import gradaug_step
 
 Losses = dict[str, Any]
+# Keys of gradaug=dict(...) besides the sampler's.
+OWN_OPTIONS = ('soft_label_loss', 'example_shape')
 
 
 class GradAugMixin:
@@ -23,8 +25,10 @@ class GradAugMixin:
 
     Args:
         gradaug: the method's hyperparameters: those of :class:`~mmgradaug.subnets.SubnetSampler`
-            (``num_subnets``, ``min_width``, ``transforms``, ``smallest_if_single``), and
-            ``soft_label_loss``, the options of :class:`~mmgradaug.subnets.SoftLabelLoss`.
+            (``num_subnets``, ``min_width``, ``transforms``, ``smallest_if_single``);
+            ``soft_label_loss``, the options of :class:`~mmgradaug.subnets.SoftLabelLoss`; and
+            ``example_shape``, (channels, height, width) of images that the model accepts, which is
+            needed only where it accepts no ordinary ones.
         *args, **kwargs: the stock model's.
 
     Raises:
@@ -32,28 +36,29 @@ class GradAugMixin:
             network cannot be slimmed or has nothing to slim.
     """
 
-    def __init__(self, *args: Any, gradaug: dict[str, Any], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, gradaug: Optional[dict[str, Any]] = None, **kwargs: Any) -> None:
         if not isinstance(gradaug, dict):
-            raise TypeError(f'gradaug must be a dict of hyperparameters, got {gradaug!r}')
-        gradaug = dict(gradaug)
-        soft_label_loss = gradaug.pop('soft_label_loss', {})
-        known = list(inspect.signature(SubnetSampler).parameters)
-        unknown = sorted(set(gradaug) - set(known))
-        if unknown:
             raise TypeError(
-                f'gradaug has unknown keys {unknown}; it takes {[*known, "soft_label_loss"]}'
+                f'{type(self).__name__} needs its hyperparameters, got gradaug={gradaug!r}: write '
+                "gradaug=dict(num_subnets=3, min_width=0.9, transforms=dict(type='RandomResize', "
+                'sizes=[224, 192, 160, 128]))'
             )
-        sampler = SubnetSampler(**gradaug)
+        options = {key: gradaug[key] for key in gradaug if key not in OWN_OPTIONS}
+        known = [*inspect.signature(SubnetSampler).parameters, *OWN_OPTIONS]
+        refuse_unknown_keys('gradaug', gradaug, known)
+        soft_label_loss = gradaug.get('soft_label_loss') or {}
+        refuse_unknown_keys('gradaug.soft_label_loss', soft_label_loss, SoftLabelLoss)
+        sampler = SubnetSampler(**options)
         super().__init__(*args, **kwargs)
         self.subnet_sampler = sampler
-        self.soft_label_loss: nn.Module = MODELS.build(
-            {'type': 'SoftLabelLoss', '_scope_': 'mmgradaug', **soft_label_loss}
-        )
-        self.num_slimmable_layers = self.slim()
+        self.soft_label_loss = SoftLabelLoss(**soft_label_loss)
         self._announced: Optional[tuple[int, int, bool]] = None
+        self.slim()
+        shape = gradaug.get('example_shape')
+        try_subnetworks(self, None if shape is None else torch.zeros(2, *shape))
 
     def slim(self) -> int:
-        """Make what sub-networks slim slimmable, in place; again after layers were replaced.
+        """Convert what sub-networks slim, in place; again after layers were replaced.
 
         Returns:
             The number of slimmable layers.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmgradaug.engine import GradAugMixin
 from mmgradaug.registry import MODELS
-from mmgradaug.slimming import SlimmingError, make_slimmable, subnetwork
+from mmgradaug.slimming import SlimmingError, convert_layers, subnetwork
 from mmgradaug.subnets import BatchOperation
 
 
@@ -35,7 +35,8 @@ class GradAugClassifier(GradAugMixin, ImageClassifier):
     Args:
         gradaug: see :class:`~mmgradaug.engine.GradAugMixin`.
         *args, **kwargs: of ``mmpretrain.ImageClassifier``. The backbone is any that
-            :func:`~mmgradaug.slimming.make_slimmable` can convert.
+            :func:`~mmgradaug.slimming.make_slimmable` can convert. Backbone, neck and head are tried out
+            together.
 
     Raises:
         SlimmingError: the backbone has nothing to slim or cannot be slimmed.
@@ -45,7 +46,7 @@ class GradAugClassifier(GradAugMixin, ImageClassifier):
     def slim(self) -> int:
         if not self.with_head:
             raise ValueError('GradAugClassifier needs a head: its output is the soft label')
-        num_layers = make_slimmable(self.backbone)
+        num_layers = convert_layers(self.backbone)
         if num_layers == 0:
             raise SlimmingError(
                 f'{type(self.backbone).__name__} has no layer to slim, so every sub-network would be '
@@ -53,7 +54,7 @@ class GradAugClassifier(GradAugMixin, ImageClassifier):
             )
         for part in (self.neck, self.head):
             if part is not None:
-                num_layers += make_slimmable(part, keep_outputs=True)
+                num_layers += convert_layers(part, keep_outputs=True)
         return num_layers
 
     def full_pass(
@@ -63,7 +64,10 @@ class GradAugClassifier(GradAugMixin, ImageClassifier):
         data_samples: Optional[list[DataSample]] = None,
         give_soft_labels: bool,
     ) -> tuple[dict[str, Tensor], Any]:
-        """Loss of the full network against the labels; its logits are the soft labels.
+        """Loss of the full network against the labels, and its soft labels.
+
+        The soft labels are the head's logits from the very features of the loss. With dropout inside the
+        head, which draws anew, they are not the very logits of the loss.
 
         Args:
             inputs: (N, C, H, W), preprocessed.

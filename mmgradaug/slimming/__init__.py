@@ -1,9 +1,10 @@
 """What a sub-network is: slimmable layers, the dial that sets their width, conversion in place."""
 
-from .convert import make_slimmable, slimmable_layers
+from .convert import convert_layers, make_slimmable, slimmable_layers, try_subnetworks
 from .layers import (
     SlimmableBatchNorm1d,
     SlimmableBatchNorm2d,
+    SlimmableBatchNormXd,
     SlimmableConv2d,
     SlimmableConv2dAdaptivePadding,
     SlimmableLinear,
@@ -17,14 +18,17 @@ from .width import subnetwork
 __all__ = [
     'SlimmableBatchNorm1d',
     'SlimmableBatchNorm2d',
+    'SlimmableBatchNormXd',
     'SlimmableConv2d',
     'SlimmableConv2dAdaptivePadding',
     'SlimmableLinear',
     'SlimmableSyncBatchNorm',
     'SlimmingError',
     'WidthDial',
+    'convert_layers',
     'kept_channels',
     'make_slimmable',
     'slimmable_layers',
     'subnetwork',
+    'try_subnetworks',
 ]

@@ -1,14 +1,13 @@
 """Conversion in place: a stock network becomes slimmable and stays stock to everything else."""
 
 import copy
-from collections.abc import Sequence
-from typing import Optional, Union
+from collections.abc import Iterator, Sequence
+from typing import Any, Optional, Union
 
 import torch
 from mmcv.cnn.bricks import Conv2d as MMCVConv2d
 from mmcv.cnn.bricks import Conv2dAdaptivePadding
 from mmcv.cnn.bricks import Linear as MMCVLinear
-from mmengine.logging import print_log
 from mmengine.model.utils import _BatchNormXd
 from mmengine.utils.dl_utils.parrots_wrapper import SyncBatchNorm as MMEngineSyncBatchNorm
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from .layers import (
     SlimmableBatchNorm1d,
     SlimmableBatchNorm2d,
+    SlimmableBatchNormXd,
     SlimmableConv2d,
     SlimmableConv2dAdaptivePadding,
     SlimmableLinear,
@@ -38,8 +38,7 @@ SLIMMABLE_TYPES: dict[type[nn.Module], type[nn.Module]] = {
     nn.BatchNorm2d: SlimmableBatchNorm2d,
     nn.SyncBatchNorm: SlimmableSyncBatchNorm,
     MMEngineSyncBatchNorm: SlimmableSyncBatchNorm,  # norm_cfg=dict(type='SyncBN')
-    # What MMEngine puts in place of a SyncBN on a single device.
-    _BatchNormXd: SlimmableBatchNorm2d,
+    _BatchNormXd: SlimmableBatchNormXd,
 }
 
 # The check inside the layers sees numbers of channels only, and where C * w is whole a concatenation
@@ -51,65 +50,68 @@ PROBE_SIZES = (224, 64, 32, 299)
 
 def make_slimmable(
     module: nn.Module,
-    keep_outputs: Union[bool, Sequence[str]] = False,
-    example_input: Optional[Tensor] = None,
+    keep_outputs: Union[bool, Sequence[str], None] = None,
+    example_input: Any = None,
 ) -> int:
     """Make a convolutional network slimmable, in place.
 
     Parameters, buffers, hooks, names and state_dict stay as they are: only the layers' classes change.
-    All layers share one dial, which :func:`~mmgradaug.slimming.subnetwork` sets. Calling it again is
-    harmless and picks up layers that were replaced meanwhile (by ``sync_bn``, for instance).
+    All layers share one dial, which :func:`~mmgradaug.slimming.subnetwork` sets. The converted network
+    is then tried out, see :func:`try_subnetworks`. Calling it again is harmless and picks up layers
+    that were replaced meanwhile (by ``sync_bn``, for instance).
 
     Args:
         module: a backbone, or a head or neck together with ``keep_outputs=True``.
         keep_outputs: True for a module whose layers all keep their outputs and only take fewer inputs
             (a classification head, an FPN). A sequence of layer names does so for these layers, the
-            rest is slimmed (``['fc']`` for a torchvision ResNet).
-        example_input: a batch that ``module`` accepts, of any values. The converted network is tried
-            with it, on PyTorch's meta device (shapes only, no memory), to find concatenations. By
-            default an image batch of the first convolution's channels. Without effect where
-            ``keep_outputs`` is True.
+            rest is slimmed (``['fc']`` for a torchvision ResNet). By default layers keep what an
+            earlier call said of them, and others are slimmed.
+        example_input: what :func:`try_subnetworks` takes. Without effect where ``keep_outputs`` is
+            True: a head alone has no input to be tried with, so try the model that it is part of.
 
     Returns:
         The number of slimmable layers, those that were slimmable before included.
 
     Raises:
         SlimmingError: a layer has parameters and is not a convolution (dense or depthwise), linear or
-            batch norm layer, or channels are concatenated, split or regrouped somewhere. The message
-            names the layer. The module is then as it was.
+            batch norm layer, or channels are concatenated, split or regrouped somewhere, or nothing
+            could be tried. The message names the layer. The module is then as it was.
     """
     if isinstance(keep_outputs, str):
         raise TypeError(f'keep_outputs takes a list of layer names: write [{keep_outputs!r}]')
-    layers = _slimmable_layers(module)
-    names = {name for name, _, _ in layers}
-    if not isinstance(keep_outputs, bool):
-        unknown = sorted(set(keep_outputs) - names)
-        if unknown:
-            raise SlimmingError(
-                f'keep_outputs names {unknown}; the slimmable layers are {sorted(names)}'
-            )
-
-    before = [(layer, layer.__class__, dict(layer.__dict__)) for _, layer, _ in layers]
-    dial = WidthDial()
-    for name, layer, slimmable_type in layers:
-        layer.__class__ = slimmable_type
-        layer.dial = dial
-        layer.layer_name = name
-        layer.keep_outputs = (
-            keep_outputs if isinstance(keep_outputs, bool) else name in keep_outputs
-        )
+    before = [(layer, layer.__class__, dict(layer.__dict__)) for layer in module.modules()]
     try:
-        for _, layer, _ in layers:
-            if isinstance(layer, SlimmableConv2d):
-                layer.check_groups()
-        if keep_outputs is not True and layers:
-            _try_out(module, example_input)
+        num_layers = convert_layers(module, keep_outputs)
+        if keep_outputs is not True and num_layers:
+            try_subnetworks(module, example_input)
     except Exception:
         for layer, old_class, old_dict in before:
             layer.__class__ = old_class
             layer.__dict__.clear()
             layer.__dict__.update(old_dict)
         raise
+    return num_layers
+
+
+def convert_layers(module: nn.Module, keep_outputs: Union[bool, Sequence[str], None] = None) -> int:
+    """The conversion of :func:`make_slimmable`, without the trial; same arguments, errors and result."""
+    layers = list(_slimmable_layers(module, keeps_all=keep_outputs is True))
+    if keep_outputs is not None and not isinstance(keep_outputs, bool):
+        names = [name for name, _, _ in layers]
+        unknown = sorted(set(keep_outputs) - set(names))
+        if unknown:
+            raise SlimmingError(f'keep_outputs names {unknown}; the slimmable layers are {names}')
+    dial = WidthDial()
+    for name, layer, slimmable_type in layers:
+        layer.__class__ = slimmable_type
+        layer.dial = dial
+        layer.layer_name = name
+        if isinstance(keep_outputs, bool):
+            layer.keep_outputs = keep_outputs
+        elif keep_outputs is not None:
+            layer.keep_outputs = name in keep_outputs
+        if isinstance(layer, SlimmableConv2d):
+            layer.check_groups()
     return len(layers)
 
 
@@ -118,66 +120,107 @@ def slimmable_layers(module: nn.Module) -> list[nn.Module]:
     return [layer for layer in module.modules() if isinstance(layer, _Slimmable)]
 
 
-def _slimmable_layers(module: nn.Module) -> list[tuple[str, nn.Module, type[nn.Module]]]:
+def _slimmable_layers(
+    module: nn.Module, keeps_all: bool
+) -> Iterator[tuple[str, nn.Module, type[nn.Module]]]:
     """Name, layer and slimmable type of each layer that has to be slimmed."""
-    layers = []
     for name, layer in module.named_modules():
-        if isinstance(layer, _Slimmable):
-            layers.append((name, layer, type(layer)))
-        elif type(layer) in SLIMMABLE_TYPES:
-            layers.append((name, layer, SLIMMABLE_TYPES[type(layer)]))
-        # Parameters, not buffers: a loss that counts classes lies in a head too. Buffers of the size of
-        # a layer's channels show when the network is tried out.
-        elif next(layer.parameters(recurse=False), None) is not None:
+        if isinstance(layer, _Slimmable) or type(layer) in SLIMMABLE_TYPES:
+            if 'weight' not in layer._parameters:
+                raise SlimmingError(
+                    f'layer {name!r} of type {type(layer).__name__} cannot be slimmed: its weight is '
+                    'computed from something else (weight norm or spectral norm)'
+                )
+            yield name, layer, SLIMMABLE_TYPES.get(type(layer), type(layer))
+        # In a head, an unknown layer that only meets channels that are kept is all right; the trial of
+        # the whole model tells. Parameters, not buffers: a loss that counts classes is all right too.
+        elif not keeps_all and next(layer.parameters(recurse=False), None) is not None:
             raise SlimmingError(
                 f'layer {name or "(the module itself)"!r} of type {type(layer).__name__} cannot be '
                 'slimmed: it has parameters of its own and is none of '
                 f'{sorted({t.__name__ for t in SLIMMABLE_TYPES})}. Use a backbone built of these, with '
                 "norm_cfg=dict(type='BN')."
             )
-    return layers
 
 
-def _try_out(module: nn.Module, example_input: Optional[Tensor]) -> None:
-    """Run the converted network at the probe widths; an error there is one of slimming."""
-    trial = copy.deepcopy(module).to('meta')
-    trial.eval()  # on its own line: OpenMMLab's backbones return None
-    examples = [example_input] if example_input is not None else _example_images(trial)
-    problem: Optional[Exception] = None
-    for example in examples:
-        example = example.detach().to('meta')
-        try:
-            with torch.no_grad():
-                trial(example)
-        except Exception as error:  # whatever a network says to an input it can't take
-            problem = error
-            continue
-        for width in PROBE_WIDTHS:
+def try_subnetworks(module: nn.Module, example_input: Any = None) -> None:
+    """Run a converted network as several sub-networks, to see that they exist.
+
+    A copy runs, in train and eval mode, at widths where concatenated, split or regrouped channels do
+    not fit. On PyTorch's meta device (shapes only, no memory) where the network allows it, else on the
+    CPU.
+
+    Args:
+        module: with slimmable layers; called with the example.
+        example_input: a batch that it accepts, of any values, or a tuple of arguments. By default a
+            batch of images of several sizes is tried, with 3 channels or those of a convolution.
+
+    Raises:
+        SlimmingError: a sub-network does not run, or the full network accepts no example. The message
+            names the layer.
+    """
+    examples = _example_images(module) if example_input is None else [example_input]
+    problem = None
+    for device in ('meta', 'cpu'):
+        trial = copy.deepcopy(module).to(device)
+        running = _watch(trial)
+        for example in examples:
+            arguments = example if isinstance(example, tuple) else (example,)
+            arguments = tuple(a.detach().to(device) for a in arguments)
             try:
-                with torch.no_grad(), subnetwork(trial, width):
-                    trial(example)
-            except SlimmingError:
-                raise
-            except Exception as error:
-                raise SlimmingError(
-                    f'{type(module).__name__} runs at full width but not as a sub-network of width '
-                    f'{width:g}: {type(error).__name__}: {error}. Something in it relies on its exact '
-                    'number of channels.'
-                ) from error
-        return
-    print_log(
-        f'{type(module).__name__} could not be tried out ({type(problem).__name__}: {problem}), so '
-        'concatenated channels were not looked for. Pass make_slimmable(..., example_input=) a batch '
-        'it accepts.',
-        logger='current',
-        level=30,  # logging.WARNING
+                _run(trial, arguments, width=None)
+            except Exception as error:  # whatever a network says to an input that it can't take
+                problem = problem or error  # the first example is the likeliest
+                continue
+            for width in PROBE_WIDTHS:
+                running.clear()
+                try:
+                    _run(trial, arguments, width)
+                except SlimmingError:
+                    raise
+                except Exception as error:
+                    raise SlimmingError(
+                        f'layer {running[-1]!r} cannot be slimmed: {type(module).__name__} runs at full '
+                        f'width, but as a sub-network of width {width:g} it fails there with '
+                        f'{type(error).__name__}: {error}'
+                    ) from error
+            return
+    raise SlimmingError(
+        f'{type(module).__name__} could not be tried out as a sub-network, since it accepts no batch of '
+        f'images of {PROBE_SIZES} pixels ({type(problem).__name__}: {problem}). Say what it accepts: '
+        'make_slimmable(..., example_input=tensor), or in a config gradaug=dict(..., '
+        'example_shape=[channels, height, width])'
     )
 
 
+def _run(trial: nn.Module, arguments: tuple[Tensor, ...], width: Optional[float]) -> None:
+    for training in (True, False):
+        trial.train(training)
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            if width is None:
+                trial(*arguments)
+            else:
+                with subnetwork(trial, width):
+                    trial(*arguments)
+
+
+def _watch(trial: nn.Module) -> list[str]:
+    """The names of the modules that are running, the innermost last; after an error, the failing ones."""
+    running: list[str] = []
+    for name, layer in trial.named_modules():
+        label = name or type(layer).__name__
+        layer.register_forward_pre_hook(lambda *_, label=label: running.append(label))
+        layer.register_forward_hook(lambda *_: running.pop() and None)
+    return running
+
+
 def _example_images(module: nn.Module) -> list[Tensor]:
-    first = next((m for m in module.modules() if isinstance(m, nn.Conv2d)), None)
-    if first is None:
-        first = next(m for m in module.modules() if isinstance(m, _Slimmable))
-        features = getattr(first, 'in_features', getattr(first, 'num_features', 1))
-        return [torch.empty(2, features, device='meta')]
-    return [torch.empty(2, first.in_channels, size, size, device='meta') for size in PROBE_SIZES]
+    dtype = next((p.dtype for p in module.parameters()), torch.get_default_dtype())
+    convolutions = [m for m in module.modules() if isinstance(m, nn.Conv2d)]
+    if not convolutions:
+        first = slimmable_layers(module)[0]
+        features = first.in_features if isinstance(first, nn.Linear) else first.num_features
+        return [torch.zeros(2, features, *rest, dtype=dtype) for rest in ((), (8, 8))]
+    # The stem need not be declared first.
+    channels = dict.fromkeys([3, 1, convolutions[0].in_channels])
+    return [torch.zeros(2, c, s, s, dtype=dtype) for c in channels for s in PROBE_SIZES]

@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from mmcv.cnn.bricks import Conv2dAdaptivePadding
+from mmengine.model.utils import _BatchNormXd
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -182,15 +183,13 @@ class _SlimmableBatchNorm(_Slimmable):
     normalise.
     """
 
-    def _first(self, values: Optional[Tensor], channels: int) -> Optional[Tensor]:
-        return None if values is None else values[:channels]
-
     def forward(self, x: Tensor) -> Tensor:
         if self.dial.width is None:
             return super().forward(x)
         self._check_input_dim(x)
         channels = self._check_inputs(x.shape[1], self.num_features)
-        weight, bias = self._first(self.weight, channels), self._first(self.bias, channels)
+        weight = None if self.weight is None else self.weight[:channels]
+        bias = None if self.bias is None else self.bias[:channels]
         if self.training or self.running_mean is None:
             return self._normalise_by_batch(x, weight, bias)
         mean, var = self.running_mean[:channels], self.running_var[:channels]
@@ -214,12 +213,17 @@ class SlimmableBatchNorm2d(_SlimmableBatchNorm, nn.BatchNorm2d, _BatchNorm):
     _abbr_ = 'bn'
 
 
+class SlimmableBatchNormXd(_SlimmableBatchNorm, _BatchNormXd, _BatchNorm):
+    """What MMEngine puts in place of SyncBatchNorm on a single device, for input of any dimension."""
+
+
 @MODELS.register_module()
 class SlimmableSyncBatchNorm(_SlimmableBatchNorm, nn.SyncBatchNorm, _BatchNorm):
     """``nn.SyncBatchNorm`` for the first channels; input (N, c, ...).
 
     The full network uses PyTorch's own kernel (which has no CPU form, and DDP refuses SyncBatchNorm
-    there); sub-networks use :func:`batch_norm_over_ranks`.
+    there); sub-networks use :func:`batch_norm_over_ranks`. In half precision that keeps float32 copies
+    of its input, twice what an ordinary batch norm keeps.
     """
 
     _abbr_ = 'bn'

@@ -4,8 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmgradaug.registry import MODELS
-
 
 def soft_label_loss(
     logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0, multi_label: bool = False
@@ -44,9 +42,8 @@ def soft_label_loss(
     return loss * temperature**2
 
 
-@MODELS.register_module()
 class SoftLabelLoss(nn.Module):
-    """:func:`soft_label_loss` with its options, as a config names it.
+    """:func:`soft_label_loss` with its options, as ``gradaug=dict(soft_label_loss=...)`` gives them.
 
     Args:
         temperature: > 0. 1, the default, is the paper's.

@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmgradaug.arguments import refuse_unknown_keys
 from mmgradaug.registry import BATCH_TRANSFORMS
 
 BatchOperation = Callable[[Tensor], Tensor]
@@ -159,6 +160,11 @@ def build_batch_transform(transform: Union[dict[str, Any], list[Any], Any]) -> A
     if isinstance(transform, (list, tuple)):
         transform = dict(type='Compose', transforms=transform)
     if isinstance(transform, dict):
+        kind = transform.get('type')
+        registered = BATCH_TRANSFORMS.get(kind) if isinstance(kind, str) else None
+        if registered is not None:
+            options = [key for key in transform if key != 'type']
+            refuse_unknown_keys(f'batch transform {registered.__name__}', options, registered)
         # Whatever default_scope a config sets, the name is looked up among the batch transforms.
         transform = BATCH_TRANSFORMS.build({'_scope_': 'mmgradaug', **transform})
     if not callable(getattr(transform, 'draw', None)):

@@ -59,6 +59,8 @@ def naive_training(iterations=3, accumulative_counts=1, num_subnets=3):
         ('plain', {}),
         ('broadcast', {}),
         ('small_buckets', {}),
+        ('find_unused', {}),
+        ('bucket_view', {}),
         ('no_subnets', dict(num_subnets=0)),
         ('accumulated', dict(iterations=5, accumulative_counts=2)),
     ],
@@ -114,4 +116,11 @@ def test_sync_bn_in_a_subnetwork_is_batch_norm_over_the_batches_of_both_ranks(ra
 
 
 def test_sync_bn_without_gpus_is_refused(ranks):
-    assert 'only work with GPU' in ranks[0]['sync_bn']['refusal']
+    assert 'without GPUs leave sync_bn out' in ranks[0]['sync_bn']['refusal']
+
+
+def test_ranks_of_different_seeds_draw_by_that_of_the_first(ranks):
+    """With randomness=dict(diff_rank_seed=True) rank 1 has seed 6; what it would draw differs."""
+    sampler = stock_and_gradaug(gradaug_config())[1].subnet_sampler
+    assert [rank['seed'] for rank in ranks] == [5, 5]
+    assert sampler.sample(5, 0) != sampler.sample(6, 0)

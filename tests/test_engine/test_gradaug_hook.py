@@ -1,6 +1,7 @@
 """The hook in real runs: schedule, draws by (seed, iteration), and what it refuses."""
 
 import copy
+import json
 import logging
 import uuid
 
@@ -17,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmgradaug.engine import GradAugDistributedDataParallel, GradAugHook
 from mmgradaug.models import GradAugClassifier
-from mmgradaug.slimming import SlimmableBatchNorm2d
+from mmgradaug.slimming import SlimmableBatchNormXd
 
 OPTIMIZER = dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9))
 
@@ -72,6 +73,12 @@ def logged(run, key):
     return run.message_hub.get_scalar(f'train/{key}').data[0]
 
 
+def written(work_dir):
+    """The lines of the log file; MMEngine writes the last value of each key it ever saw."""
+    (file,) = work_dir.glob('*/vis_data/scalars.json')
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
 def test_a_run_draws_by_seed_and_iteration_and_logs_it(tmp_path):
     run = runner(tmp_path)
     run.train()
@@ -98,9 +105,16 @@ def test_schedule(tmp_path, hook, by_epoch, active):
     run = runner(tmp_path, hooks=[hook], by_epoch=by_epoch)
     run.train()
     sampler = run.model.subnet_sampler
-    expected = [sampler.sample(1, iteration)[1].width for iteration in active]
-    assert logged(run, 'width_subnet1').tolist() == expected
-    assert len(logged(run, 'loss_full')) == 8
+    lines = written(tmp_path)
+    assert len(lines) == 8 and all('loss_full' in line for line in lines)
+    for iteration, line in enumerate(lines):
+        found = {key: value for key, value in line.items() if key.startswith('width_')}
+        expected = {}
+        if iteration in active:
+            drawn = sampler.sample(1, iteration)
+            expected = {f'width_subnet{i}': subnet.width for i, subnet in enumerate(drawn)}
+        assert found == pytest.approx(expected), iteration
+        assert ('loss_subnet0' in line) == (iteration in active)
 
 
 def test_ema_accumulation_and_clipping_in_a_run_equal_the_naive_loop(tmp_path):
@@ -219,6 +233,8 @@ def test_distributed_wrapper_refuses_a_plain_model_and_anomaly_detection(one_pro
     model = GradAugClassifier(gradaug=gradaug_config(), **classifier_config())
     with pytest.raises(ValueError, match='detect_anomalous_params'):
         GradAugDistributedDataParallel(model, detect_anomalous_params=True)
+    with pytest.raises(ValueError, match='static_graph'):
+        GradAugDistributedDataParallel(model, static_graph=True)
 
 
 @pytest.mark.parametrize(
@@ -265,11 +281,15 @@ def test_sync_bn_on_one_device_is_trained_as_batch_norm(tmp_path):
     """MMEngine replaces SyncBN by a plain batch norm of its own, which the hook makes slimmable."""
     config = classifier_config()
     config['backbone']['norm_cfg'] = dict(type='SyncBN')
+    config['head'] = dict(  # with a SyncBN for (N, C)
+        type='mmpretrain.StackedLinearClsHead', num_classes=5, in_channels=64,
+        mid_channels=[16], norm_cfg=dict(type='SyncBN'), loss=dict(type='mmpretrain.CrossEntropyLoss'),
+    )  # fmt: skip
     gradaug = gradaug_config(transforms=dict(type='RandomResize', sizes=[16, 12]))
     run = runner(tmp_path, GradAugClassifier(gradaug=gradaug, **config), epochs=1)
     assert type(run.model.backbone.bn1).__name__ == '_BatchNormXd'
     run.train()
-    assert type(run.model.backbone.bn1) is SlimmableBatchNorm2d
+    assert type(run.model.backbone.bn1) is SlimmableBatchNormXd
     assert run.model.backbone.bn1.num_batches_tracked == 4
 
 

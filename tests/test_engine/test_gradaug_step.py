@@ -9,6 +9,7 @@ import pytest
 import torch
 from helpers import (
     CUTMIX,
+    MIXUP,
     gradaug_config,
     naive_gradaug_loss,
     parameters_of,
@@ -26,7 +27,7 @@ def naive_gradients(stock, batch, subnets):
     return loss, dict(zip(params, torch.autograd.grad(loss, list(params.values()))))
 
 
-@pytest.mark.parametrize('train_cfg', [None, CUTMIX], ids=['plain', 'cutmix'])
+@pytest.mark.parametrize('train_cfg', [None, CUTMIX, MIXUP], ids=['plain', 'cutmix', 'mixup'])
 @pytest.mark.parametrize('num_subnets', [0, 1, 3])
 def test_gradient_is_that_of_the_summed_loss(num_subnets, train_cfg):
     changes = {} if train_cfg is None else dict(train_cfg=train_cfg)

@@ -25,7 +25,7 @@ def build(gradaug=None, **changes):
 
 def test_any_backbone_is_slimmed_and_the_head_keeps_its_outputs():
     model = build()
-    assert model.num_slimmable_layers == len(slimmable_layers(model)) == 41
+    assert len(slimmable_layers(model)) == model.slim() == 41
     with subnetwork(model, 0.6):
         feats = model.extract_feat(torch.randn(2, 3, 32, 32))
         assert feats[-1].shape == (2, 38) and model.head(feats).shape == (2, 5)
@@ -198,14 +198,33 @@ class NothingToSlim(nn.Module):
         (dict(transforms=dict(type='RandomResize', sizes=[])), {}, ValueError, 'one or more sizes'),
         (dict(num_subnet=3), {}, TypeError, r"unknown keys \['num_subnet'\]; it takes"),
         (dict(soft_label_loss=dict(temperature=0)), {}, ValueError, 'temperature must be above 0'),
+        (dict(soft_label_loss=dict(temprature=2)), {}, TypeError, r"\['temprature'\]; it takes"),
+        (
+            dict(transforms=dict(type='RandomResize', size=[32])), {}, TypeError,
+            r"RandomResize has unknown keys \['size'\]; it takes \['sizes'",
+        ),
         ({}, dict(backbone=NothingToSlim()), SlimmingError, 'NothingToSlim has no layer to slim'),
-        ({}, dict(backbone=dict(type='mmpretrain.DenseNet', arch='121')), SlimmingError, 'concatenates'),
+        (
+            {},
+            dict(
+                backbone=dict(type='mmpretrain.DenseNet', arch='121'),
+                head=dict(type='mmpretrain.LinearClsHead', num_classes=5, in_channels=1024),
+            ),
+            SlimmingError,
+            "'backbone.stages.0.block.1.norm1'|'stages.0.block.1.norm1'",
+        ),
+        (
+            {},
+            dict(head=dict(type='mmpretrain.LinearClsHead', num_classes=5, in_channels=65)),
+            SlimmingError,
+            r'could not be tried out.*\[2, 64\] X \[65, 5\]',
+        ),
         ({}, dict(head=None), ValueError, 'needs a head'),
         (
             {},
             dict(head=dict(type='mmpretrain.ArcFaceClsHead', num_classes=5, in_channels=64)),
             SlimmingError,
-            "'norm_product' of type NormProduct",
+            "layer 'head.norm_product' cannot be slimmed",
         ),
     ],
 )  # fmt: skip
@@ -214,6 +233,59 @@ def test_what_would_not_be_gradaug_is_refused_when_built(gradaug, changes, error
         build(gradaug_config(**gradaug), **changes)
 
 
-def test_gradaug_must_be_a_dict():
-    with pytest.raises(TypeError, match='gradaug must be a dict'):
-        GradAugClassifier(gradaug=3, **classifier_config())
+@pytest.mark.parametrize('gradaug', [None, 3])
+def test_gradaug_must_be_a_dict(gradaug):
+    with pytest.raises(TypeError, match=r'gradaug=.*: write gradaug=dict\(num_subnets=3'):
+        GradAugClassifier(gradaug=gradaug, **classifier_config())
+
+
+class TwoStages(nn.Module):
+    """Two feature maps of equal size, each fit on its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 32, 3), nn.Conv2d(3, 32, 3)
+
+    def forward(self, x):
+        return self.one(x), self.two(x)
+
+
+class JoiningNeck(nn.Module):
+    def forward(self, feats):
+        return (torch.cat([feat.mean((2, 3)) for feat in feats], 1),)
+
+
+def test_channels_joined_between_backbone_and_head_are_found():
+    """At width 0.75 the joined number of channels fits the head; the channels do not."""
+    with pytest.raises(SlimmingError, match="layer 'fc'.*concatenates"):
+        build(backbone=TwoStages(), neck=JoiningNeck())
+
+
+def test_parts_that_only_meet_kept_channels_need_not_be_known():
+    head = dict(
+        type='mmpretrain.StackedLinearClsHead', num_classes=5, in_channels=64,
+        mid_channels=[16], norm_cfg=dict(type='LN'),
+    )  # fmt: skip
+    model = build(head=head, neck=dict(type='mmpretrain.GeneralizedMeanPooling')).double().train()
+    model.announce_iteration(0, 0, True)
+    log = model.train_step(random_batch(), sgd(model, lr=0.1))
+    assert torch.isfinite(log['loss'])
+
+
+class OddInput(nn.Module):
+    """Takes four channels of 10 x 20 pixels only."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Conv2d(8, 64, 1)
+        self.stem = nn.Conv2d(4, 8, (10, 20))
+
+    def forward(self, x):
+        return (self.head(self.stem(x).view(len(x), -1, 1, 1)),)
+
+
+def test_example_shape_for_a_network_of_unusual_input():
+    with pytest.raises(SlimmingError, match=r'example_shape=\[channels, height, width\]'):
+        build(backbone=OddInput())
+    model = build(gradaug_config(example_shape=[4, 10, 20]), backbone=OddInput())
+    assert len(slimmable_layers(model)) == 3

@@ -88,6 +88,7 @@ def test_own_transform_by_the_registry():
         (dict(type='RandomResize', sizes=[224, 0]), ValueError, 'above 0'),
         (dict(type='RandomResize', sizes=[0.5]), ValueError, 'number of pixels'),
         (dict(type='RandomResize', sizes=[8], mode='cubic'), ValueError, "mode 'cubic'"),
+        (dict(type='RandomResize', size=[8]), TypeError, r"unknown keys \['size'\]"),
         (dict(type='Compose', transforms=[]), ValueError, 'Identity'),
         (dict(type='RandomFlip'), KeyError, 'RandomFlip'),
         (object(), TypeError, 'no draw'),

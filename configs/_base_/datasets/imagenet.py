@@ -1,9 +1,10 @@
 # ImageNet-1k in data/imagenet/{train,val}/<wnid>/*.JPEG; 64 images a GPU, 8 GPUs: the paper's batch of 512.
 #
 # Augmentation: paper, Section 4.1: "We follow the same data augmentations in [13]" (CutMix). CutMix's code has
-# crop, flip, colour jitter 0.4 and PCA lighting 0.1, and so has the authors'. They differ in one point: CutMix's
+# crop, flip, colour jitter 0.4 and PCA lighting 0.1, and so has the authors'. They differ in two points. CutMix's
 # code adds the lighting to pixels in [0, 1], where it shows; the authors' adds the same numbers to pixels in
-# 0..255, where it moves them by about 0.02 levels. Here: CutMix's, as the paper says.
+# 0..255, where it moves them by about 0.02 levels: here CutMix's, as the paper says. CutMix's jitters colours of
+# tensors, the authors' of 8-bit images: here the authors', as OpenMMLab's transform does.
 data_preprocessor = dict(
     num_classes=1000,
     mean=[123.675, 116.28, 103.53],

@@ -1,0 +1,21 @@
+"""Checking of what a config says."""
+
+import inspect
+from collections.abc import Iterable
+from typing import Callable, Union
+
+
+def refuse_unknown_keys(what: str, given: Iterable[str], known: Union[Callable, list[str]]) -> None:
+    """Compare the keys of a config with those that are known, or the arguments of a function.
+
+    Raises:
+        TypeError: a key is unknown; the message lists the known ones.
+    """
+    if callable(known):
+        parameters = inspect.signature(known).parameters.values()
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            return
+        known = [parameter.name for parameter in parameters]
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise TypeError(f'{what} has unknown keys {unknown}; it takes {known}')
