@@ -3,7 +3,8 @@
 
 Plain and GradAug iterations take turns, so a machine that slows down slows both. The bound is 1.05 times
 the ratio of the FLOPs that PyTorch's counter finds in the drawn iterations: what GradAug must cost, and
-5% for all the rest. (FLOPs here are PyTorch's: a multiply-add counts two.)
+5% for all the rest. (FLOPs here are PyTorch's: a multiply-add counts two.) Where the rest goes shows
+benchmarks/subnetwork_time.py.
 
 Example: python benchmarks/step_time.py --json step_time.json
 """
@@ -155,14 +156,20 @@ def main() -> None:
     gradaug_peak = max(peak_bytes(gradaug, iteration) for iteration in range(3))
     gradients = sum(p.numel() * p.element_size() for p in gradaug_model.parameters())
 
-    time_ratio = sum(times['gradaug']) / sum(times['plain'])
     flops_ratio = statistics.mean(gradaug_flops) / plain_flops
+    # Pair by pair, each by its own FLOPs, and the median: other programs slow single iterations.
+    overhead = statistics.median(
+        slow / fast / (count / plain_flops)
+        for fast, slow, count in zip(times['plain'], times['gradaug'], gradaug_flops)
+    )
+    time_ratio = overhead * flops_ratio
     results = dict(
         setting={key: value for key, value in vars(args).items() if key != 'json'},
         device=torch.cuda.get_device_name() if device == 'cuda' else 'cpu',
         torch=torch.__version__,
         plain_seconds=times['plain'],
         gradaug_seconds=times['gradaug'],
+        overhead=overhead,
         time_ratio=time_ratio,
         plain_gflops=plain_flops / 1e9,
         gradaug_gflops=[value / 1e9 for value in gradaug_flops],
@@ -176,14 +183,18 @@ def main() -> None:
     )
     print(f'{"":22}{"plain":>12}{"GradAug":>12}{"ratio":>9}{"bound":>9}')
     rows = [
-        ('seconds (mean)', statistics.mean(times['plain']), statistics.mean(times['gradaug'])),
+        ('seconds (median)', *(statistics.median(times[name]) for name in ('plain', 'gradaug'))),
         ('GFLOPs (mean)', plain_flops / 1e9, statistics.mean(gradaug_flops) / 1e9),
         ('peak memory (MiB)', plain_peak / 2**20, gradaug_peak / 2**20),
     ]
-    bounds = [results['time_bound'], None, results['peak_bound']]
+    bounds = [None, None, results['peak_bound']]
     for (name, one, other), bound in zip(rows, bounds):
         limit = '' if bound is None else f'{bound:9.3f}'
         print(f'{name:22}{one:12.2f}{other:12.2f}{other / one:9.3f}{limit}')
+    print(
+        f'time ratio {time_ratio:.3f}, at most {results["time_bound"]:.3f} wanted: {overhead:.3f} times the ratio of '
+        'FLOPs (median over the iterations, each by its own FLOPs)'
+    )
     print(f'gradients themselves: {gradients / 2**20:.0f} MiB; threads: {args.threads}; {device}')
     if args.json:
         with open(args.json, 'w') as file:
