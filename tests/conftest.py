@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 from PIL import Image
 
 
@@ -12,8 +13,13 @@ def _one_thread():
 
 
 @pytest.fixture(autouse=True)
-def _seeded():
+def _alone():
+    """A Runner leaves its scope behind, in which the next test's names would be looked up."""
     torch.manual_seed(0)
+    scopes = DefaultScope._instance_dict.copy()
+    yield
+    DefaultScope._instance_dict.clear()
+    DefaultScope._instance_dict.update(scopes)
 
 
 @pytest.fixture(scope='session')
