@@ -1,6 +1,4 @@
 #!/usr/bin/env bash
-set -euo pipefail
-
 usage() {
     cat <<'EOF'
 usage: tools/dist_test.sh CONFIG CHECKPOINT GPUS [arguments of tools/test.py]
@@ -14,33 +12,6 @@ environment: NNODES (1), NODE_RANK (0), PORT (29500), MASTER_ADDR (127.0.0.1),
 EOF
 }
 
-if [[ ${1:-} == -h || ${1:-} == --help ]]; then
-    usage
-    exit 0
-fi
-if [[ $# -lt 3 || ! $3 =~ ^[1-9][0-9]*$ ]]; then
-    usage >&2
-    exit 2
-fi
-config=$1
-checkpoint=$2
-gpus=$3
-shift 3
-
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-python=${PYTHON:-}
-if [[ -z $python ]]; then
-    python=python
-    [[ ! -x $root/.venv/bin/python ]] || python=$root/.venv/bin/python
-fi
-
-# The value that torchrun takes when none is set, after a warning from every machine.
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
-exec "$python" -m torch.distributed.run \
-    --nnodes="${NNODES:-1}" \
-    --node_rank="${NODE_RANK:-0}" \
-    --master_addr="${MASTER_ADDR:-127.0.0.1}" \
-    --nproc_per_node="$gpus" \
-    --master_port="${PORT:-29500}" \
-    "$root/tools/test.py" "$config" "$checkpoint" --launcher pytorch "$@"
+source "$(dirname "${BASH_SOURCE[0]}")/launch.sh"
+check_arguments 3 "$@"
+run_distributed "$3" test.py "$1" "$2" --launcher pytorch "${@:4}"

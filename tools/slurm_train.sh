@@ -1,6 +1,4 @@
 #!/usr/bin/env bash
-set -euo pipefail
-
 usage() {
     cat <<'EOF'
 usage: tools/slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [arguments of tools/train.py]
@@ -14,41 +12,8 @@ environment: GPUS (8), GPUS_PER_NODE (GPUS, at most 8), CPUS_PER_TASK (5),
 EOF
 }
 
-if [[ ${1:-} == -h || ${1:-} == --help ]]; then
-    usage
-    exit 0
-fi
-if [[ $# -lt 4 ]]; then
-    usage >&2
-    exit 2
-fi
-partition=$1
-job_name=$2
-config=$3
-work_dir=$4
-shift 4
-
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-python=${PYTHON:-}
-if [[ -z $python ]]; then
-    python=python
-    [[ ! -x $root/.venv/bin/python ]] || python=$root/.venv/bin/python
-fi
-
-gpus=${GPUS:-8}
-# A job of 4 GPUS must not ask its node for 8.
-gpus_per_node=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
-
-export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
-# SRUN_ARGS and PY_ARGS are unquoted on purpose: each holds several arguments.
+source "$(dirname "${BASH_SOURCE[0]}")/launch.sh"
+check_arguments 4 "$@"
+# PY_ARGS is unquoted on purpose: it holds several arguments.
 # shellcheck disable=SC2086
-exec srun -p "$partition" \
-    --job-name="$job_name" \
-    --gres="gpu:$gpus_per_node" \
-    --ntasks="$gpus" \
-    --ntasks-per-node="$gpus_per_node" \
-    --cpus-per-task="${CPUS_PER_TASK:-5}" \
-    --kill-on-bad-exit=1 \
-    ${SRUN_ARGS:-} \
-    "$python" -u "$root/tools/train.py" "$config" --work-dir="$work_dir" --launcher=slurm \
-    ${PY_ARGS:-} "$@"
+run_slurm "$1" "$2" train.py "$3" --work-dir="$4" --launcher=slurm ${PY_ARGS:-} "${@:5}"
