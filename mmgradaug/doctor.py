@@ -456,7 +456,7 @@ def _dotted(numbers: Sequence[int]) -> str:
 
 
 def _only(package: Package) -> str:
-    return f' Only {package.purpose} needs it.' if package.purpose else ''
+    return f' It is for {package.purpose} only.' if package.purpose else ''
 
 
 def _torchvision_for(torch: str | None) -> tuple[int, int] | None:

@@ -32,7 +32,7 @@ def ranks(tmp_path_factory):
     ]
     errors = [process.communicate(timeout=300)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], '\n'.join(errors)
-    return [torch.load(folder / f'rank{rank}.pth', weights_only=False) for rank in range(2)]
+    return [torch.load(folder / f'rank{rank}.pth', weights_only=True) for rank in range(2)]
 
 
 def naive_training(iterations=3, accumulative_counts=1, num_subnets=3):
