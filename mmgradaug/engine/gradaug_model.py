@@ -13,8 +13,6 @@ from mmgradaug.subnets import BatchOperation, SoftLabelLoss, Subnet, SubnetSampl
 from .gradaug_step import gradaug_step
 
 Losses = dict[str, Any]
-# Keys of gradaug=dict(...) besides the sampler's.
-OWN_OPTIONS = ('soft_label_loss', 'example_shape')
 
 
 class GradAugMixin:
@@ -36,6 +34,11 @@ class GradAugMixin:
             network cannot be slimmed or has nothing to slim.
     """
 
+    # Keys of gradaug=dict(...) besides the sampler's; a task adds its own and reads them itself.
+    own_options: tuple[str, ...] = ('soft_label_loss', 'example_shape')
+    # Whether a pass may leave parameters without gradient, which DDP has to be prepared for.
+    leaves_parameters_unused: bool = False
+
     def __init__(self, *args: Any, gradaug: Optional[dict[str, Any]] = None, **kwargs: Any) -> None:
         if not isinstance(gradaug, dict):
             raise TypeError(
@@ -43,8 +46,8 @@ class GradAugMixin:
                 "gradaug=dict(num_subnets=3, min_width=0.9, transforms=dict(type='RandomResize', "
                 'sizes=[224, 192, 160, 128]))'
             )
-        options = {key: gradaug[key] for key in gradaug if key not in OWN_OPTIONS}
-        known = [*inspect.signature(SubnetSampler).parameters, *OWN_OPTIONS]
+        options = {key: gradaug[key] for key in gradaug if key not in self.own_options}
+        known = [*inspect.signature(SubnetSampler).parameters, *self.own_options]
         refuse_unknown_keys('gradaug', gradaug, known)
         soft_label_loss = gradaug.get('soft_label_loss') or {}
         refuse_unknown_keys('gradaug.soft_label_loss', soft_label_loss, SoftLabelLoss)
@@ -55,7 +58,8 @@ class GradAugMixin:
         self._announced: Optional[tuple[int, int, bool]] = None
         self.slim()
         shape = gradaug.get('example_shape')
-        try_subnetworks(self, None if shape is None else torch.zeros(2, *shape))
+        example = None if shape is None else torch.zeros(2, *shape)
+        try_subnetworks(self, example, forward=type(self).trial_forward)
 
     def slim(self) -> int:
         """Convert what sub-networks slim, in place; again after layers were replaced.
@@ -64,6 +68,10 @@ class GradAugMixin:
             The number of slimmable layers.
         """
         raise SlimmingError(f'{type(self).__name__} does not say what is slimmed: override slim()')
+
+    def trial_forward(self, images: torch.Tensor) -> Any:
+        """What is run on example images to see that sub-networks exist: whatever is slimmed."""
+        return self(images)
 
     def full_pass(self, *, give_soft_labels: bool, **batch: Any) -> tuple[Losses, Any]:
         """Losses of the full network on the preprocessed batch, and its soft labels, detached."""

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Sequence
-from typing import Any, Optional, Union
+from typing import Any, Callable, Optional, Union
 
 import torch
 from mmcv.cnn.bricks import Conv2d as MMCVConv2d
@@ -110,7 +110,8 @@ def convert_layers(module: nn.Module, keep_outputs: Union[bool, Sequence[str], N
             layer.keep_outputs = keep_outputs
         elif keep_outputs is not None:
             layer.keep_outputs = name in keep_outputs
-        if isinstance(layer, SlimmableConv2d):
+        # In a head or neck a grouped convolution is all right as long as its inputs are not slimmed.
+        if isinstance(layer, SlimmableConv2d) and not layer.keep_outputs:
             layer.check_groups()
     return len(layers)
 
@@ -143,7 +144,11 @@ def _slimmable_layers(
             )
 
 
-def try_subnetworks(module: nn.Module, example_input: Any = None) -> None:
+def try_subnetworks(
+    module: nn.Module,
+    example_input: Any = None,
+    forward: Callable[..., Any] = nn.Module.__call__,
+) -> None:
     """Run a converted network as several sub-networks, to see that they exist.
 
     A copy runs, in train and eval mode, at widths where concatenated, split or regrouped channels do
@@ -154,6 +159,7 @@ def try_subnetworks(module: nn.Module, example_input: Any = None) -> None:
         module: with slimmable layers; called with the example.
         example_input: a batch that it accepts, of any values, or a tuple of arguments. By default a
             batch of images of several sizes is tried, with 3 channels or those of a convolution.
+        forward: what to run, as ``forward(module, *example)``; by default the module itself.
 
     Raises:
         SlimmingError: a sub-network does not run, or the full network accepts no example. The message
@@ -168,14 +174,14 @@ def try_subnetworks(module: nn.Module, example_input: Any = None) -> None:
             arguments = example if isinstance(example, tuple) else (example,)
             arguments = tuple(a.detach().to(device) for a in arguments)
             try:
-                _run(trial, arguments, width=None)
+                _run(trial, forward, arguments, width=None)
             except Exception as error:  # whatever a network says to an input that it can't take
                 problem = problem or error  # the first example is the likeliest
                 continue
             for width in PROBE_WIDTHS:
                 running.clear()
                 try:
-                    _run(trial, arguments, width)
+                    _run(trial, forward, arguments, width)
                 except SlimmingError:
                     raise
                 except Exception as error:
@@ -193,15 +199,20 @@ def try_subnetworks(module: nn.Module, example_input: Any = None) -> None:
     )
 
 
-def _run(trial: nn.Module, arguments: tuple[Tensor, ...], width: Optional[float]) -> None:
+def _run(
+    trial: nn.Module,
+    forward: Callable[..., Any],
+    arguments: tuple[Tensor, ...],
+    width: Optional[float],
+) -> None:
     for training in (True, False):
         trial.train(training)
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             if width is None:
-                trial(*arguments)
+                forward(trial, *arguments)
             else:
                 with subnetwork(trial, width):
-                    trial(*arguments)
+                    forward(trial, *arguments)
 
 
 def _watch(trial: nn.Module) -> list[str]:

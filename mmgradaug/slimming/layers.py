@@ -122,8 +122,10 @@ class SlimmableConv2d(_Slimmable, nn.Conv2d, _ConvNd):
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
         if self.dial.width is None:
             return super()._conv_forward(x, weight, bias)
-        self.check_groups()
         inputs = self._check_inputs(x.shape[1], self.in_channels)
+        if self.keep_outputs and inputs == self.in_channels:
+            return super()._conv_forward(x, weight, bias)
+        self.check_groups()
         if self.groups == 1:
             outputs, groups = self._kept_outputs(self.out_channels), 1
             weight = weight[:outputs, :inputs]

@@ -10,8 +10,10 @@ from .transforms import (
     NoChange,
     RandomResize,
     RandomRotate90,
+    RandomScale,
     Resize,
     Rotate90,
+    Scale,
     build_batch_transform,
 )
 
@@ -23,8 +25,10 @@ __all__ = [
     'NoChange',
     'RandomResize',
     'RandomRotate90',
+    'RandomScale',
     'Resize',
     'Rotate90',
+    'Scale',
     'SoftLabelLoss',
     'Subnet',
     'SubnetSampler',

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Callable, Union
 
+import mmcv
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -51,6 +52,25 @@ class Resize:
             return images
         align_corners = self.align_corners if self.mode in ('bilinear', 'bicubic') else None
         return F.interpolate(images, size=self.size, mode=self.mode, align_corners=align_corners)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Resize by one factor in both directions, to whole pixels as OpenMMLab's Resize rounds them.
+
+    Pixels lie as in OpenMMLab's and OpenCV's resizing (``align_corners=False``), so boxes and masks
+    scale with the images.
+    """
+
+    factor: float
+
+    def scaled_size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) in pixels of an image after the scaling; at least 1."""
+        new_width, new_height = mmcv.rescale_size((width, height), self.factor)
+        return max(new_height, 1), max(new_width, 1)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return Resize(self.scaled_size(*images.shape[-2:]), align_corners=False)(images)
 
 
 @dataclass(frozen=True)
@@ -125,6 +145,38 @@ class RandomResize:
 
     def draw(self, rng: np.random.Generator) -> BatchOperation:
         return Resize(self.sizes[rng.integers(len(self.sizes))], self.mode, self.align_corners)
+
+
+@BATCH_TRANSFORMS.register_module()
+class RandomScale:
+    """Random scale relative to the images' own size, the whole batch by one factor, all equally likely.
+
+    For images of different sizes, as in detection: the aspect of each is kept. The sizes of the
+    paper's ImageNet training are ``factors=[1, 192 / 224, 160 / 224, 128 / 224]``.
+
+    Args:
+        factors: numbers above 0; 1 is the original size.
+
+    Raises:
+        ValueError: ``factors`` is empty or has a number that is not above 0.
+    """
+
+    def __init__(self, factors: Sequence[float]) -> None:
+        if isinstance(factors, (int, float, str)) or not len(factors):
+            raise ValueError(
+                f'RandomScale needs a list of one or more factors, got {factors!r}: write for instance '
+                'factors=[1.0, 0.857, 0.714, 0.571]'
+            )
+        for factor in factors:
+            if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not factor > 0:
+                raise ValueError(
+                    f'RandomScale: {factor!r} is not a factor; a factor is a number above 0, 1 is the '
+                    'original size'
+                )
+        self.factors = [float(factor) for factor in factors]
+
+    def draw(self, rng: np.random.Generator) -> BatchOperation:
+        return Scale(self.factors[rng.integers(len(self.factors))])
 
 
 @BATCH_TRANSFORMS.register_module()
