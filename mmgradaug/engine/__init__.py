@@ -4,5 +4,12 @@ from .gradaug_distributed import GradAugDistributedDataParallel
 from .gradaug_hook import GradAugHook
 from .gradaug_model import GradAugMixin
 from .gradaug_step import gradaug_step
+from .pretrained_backbone_hook import PretrainedBackboneHook
 
-__all__ = ['GradAugDistributedDataParallel', 'GradAugHook', 'GradAugMixin', 'gradaug_step']
+__all__ = [
+    'GradAugDistributedDataParallel',
+    'GradAugHook',
+    'GradAugMixin',
+    'PretrainedBackboneHook',
+    'gradaug_step',
+]

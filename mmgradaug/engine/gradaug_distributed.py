@@ -1,6 +1,6 @@
 """Distributed data parallel training with GradAug."""
 
-from typing import Any
+from typing import Any, Optional
 
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
@@ -24,7 +24,8 @@ class GradAugDistributedDataParallel(MMDistributedDataParallel):
         module: a GradAug model, on its device.
         device_ids: MMEngine sets it; dropped for a model on the CPU, where DDP wants none.
         broadcast_buffers: as in DDP; False by default, as in MMEngine.
-        **kwargs: DDP's, ``find_unused_parameters`` for instance.
+        find_unused_parameters: as in DDP; None, the default, is what the model needs.
+        **kwargs: DDP's.
 
     Raises:
         TypeError: ``module`` is not a GradAug model.
@@ -37,6 +38,7 @@ class GradAugDistributedDataParallel(MMDistributedDataParallel):
         module: nn.Module,
         device_ids: Any = None,
         broadcast_buffers: bool = False,
+        find_unused_parameters: Optional[bool] = None,
         detect_anomalous_params: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -55,6 +57,13 @@ class GradAugDistributedDataParallel(MMDistributedDataParallel):
             raise ValueError(
                 'static_graph means the same graph in every pass, which sub-networks have not: leave it out'
             )
+        if find_unused_parameters is None:
+            find_unused_parameters = module.leaves_parameters_unused
+        if module.leaves_parameters_unused and not find_unused_parameters:
+            raise ValueError(
+                f'sub-networks of this {type(module).__name__} leave parameters without gradient, for '
+                'which DDP would wait: write find_unused_parameters=True, or leave it out'
+            )
         if next(module.parameters()).device.type == 'cpu':
             device_ids = None
             if any(isinstance(m, nn.SyncBatchNorm) for m in module.modules()):
@@ -63,7 +72,11 @@ class GradAugDistributedDataParallel(MMDistributedDataParallel):
                     "out of the config, and write norm_cfg=dict(type='BN')"
                 )
         super().__init__(
-            module=module, device_ids=device_ids, broadcast_buffers=broadcast_buffers, **kwargs
+            module=module,
+            device_ids=device_ids,
+            broadcast_buffers=broadcast_buffers,
+            find_unused_parameters=find_unused_parameters,
+            **kwargs,
         )
 
     def train_step(self, data: dict[str, Any], optim_wrapper: OptimWrapper) -> dict[str, Any]:

@@ -1,0 +1,297 @@
+"""GradAug for any detector of MMDetection: the step against stock detectors, and what it refuses."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from detection import (
+    MODELS_OF_MMDET,
+    build,
+    naive_loss,
+    random_batch,
+    stock_and_gradaug,
+    tiny_config,
+)
+from helpers import parameters_of, sgd
+from mmdet.models import RetinaNet
+from mmdet.registry import MODELS
+from mmdet.structures.mask import BitmapMasks
+
+from mmgradaug.models.detectors import GradAugDetectorMixin
+from mmgradaug.slimming import SlimmingError, slimmable_layers, subnetwork
+
+BOTH = ['ground_truth', 'soft_labels']
+
+
+def step(model, batch, iteration=0, lr=1.0):
+    model.announce_iteration(0, iteration, active=True)
+    return model.train_step(copy.deepcopy(batch), sgd(model, lr=lr))
+
+
+@pytest.mark.parametrize('detector', ['MaskRCNN', 'RetinaNet', 'CascadeRCNN'])
+@pytest.mark.parametrize('num_subnets', [1, 3])
+def test_gradient_is_that_of_the_summed_loss(detector, num_subnets):
+    transforms = dict(type='RandomScale', factors=[0.8, 0.6])
+    stock, model = stock_and_gradaug(dict(num_subnets=num_subnets, transforms=transforms), detector)
+    batch = random_batch(polygons=True, dtype=torch.float64)
+    before = parameters_of(model)
+    torch.manual_seed(5)
+    log = step(model, batch, iteration=11)
+
+    subnets = model.subnet_sampler.sample(0, 11)
+    assert len(subnets) == num_subnets
+    loss = naive_loss(stock, batch, subnets, seed=5)
+    params = dict(stock.named_parameters())
+    gradients = dict(zip(params, torch.autograd.grad(loss, list(params.values()))))
+    for name, value in model.named_parameters():
+        moved = before[name] - value.detach()
+        torch.testing.assert_close(moved, gradients[name], rtol=0, atol=1e-8, msg=name)
+    assert log['loss'].item() == pytest.approx(loss.item(), rel=1e-10)
+
+
+@pytest.mark.parametrize('detector', list(MODELS_OF_MMDET))
+def test_no_subnetworks_is_stock_mmdetection_bit_for_bit(detector):
+    config = tiny_config(detector)
+    stock = build(config)
+    model = build(tiny_config(detector, dict(num_subnets=0)))
+    assert list(model.state_dict()) == list(stock.state_dict())
+    model.load_state_dict(stock.state_dict(), strict=True)
+    batch = random_batch(polygons=detector == 'CondInst')
+    logs = []
+    for each in (stock, model):
+        if each is model:
+            each.announce_iteration(0, 0, active=True)
+        torch.manual_seed(5)
+        logs.append(each.train_step(copy.deepcopy(batch), sgd(each)))
+    for key, value in logs[0].items():
+        assert torch.equal(value, logs[1][key]), key
+    for (name, value), other in zip(stock.state_dict().items(), model.state_dict().values()):
+        assert torch.equal(value, other), name
+
+
+@pytest.mark.parametrize('learn', BOTH)
+@pytest.mark.parametrize('detector', list(MODELS_OF_MMDET))
+def test_every_detector_trains(detector, learn):
+    model = build(tiny_config(detector, dict(subnets_learn=learn)))
+    assert isinstance(model, GradAugDetectorMixin)
+    before = parameters_of(model)
+    logs = [step(model, random_batch(seed=i, polygons=i == 1), i, lr=0.01) for i in range(2)]
+    for log in logs:
+        assert all(np.isfinite(float(value)) for value in log.values())
+        parts = [float(log[f'loss_subnet{i}']) for i in range(2)]
+        assert float(log['loss']) == pytest.approx(float(log['loss_full']) + sum(parts), rel=1e-5)
+        assert log['width_subnet0'] == 0.5
+    moved = {
+        name for name, value in model.named_parameters() if not torch.equal(before[name], value)
+    }
+    assert {'backbone.conv1.weight', 'backbone.layer4.1.bn2.weight'} <= moved
+    assert any(name.startswith('neck') for name in moved)
+
+
+@pytest.mark.parametrize('detector', ['MaskRCNN', 'CondInst'])
+def test_running_statistics_move_in_the_full_pass_alone(detector):
+    """CondInst has batch norms in its mask head too."""
+    plain = build(tiny_config(detector, dict(num_subnets=0)))
+    model = build(tiny_config(detector, {}))
+    model.load_state_dict(plain.state_dict())
+    batch = random_batch()
+    for each in (plain, model):
+        step(each, batch, lr=0.0)
+    statistics = dict(plain.named_buffers())
+    assert any('mask_head' in name for name in statistics) == (detector == 'CondInst')
+    for name, value in model.named_buffers():
+        torch.testing.assert_close(value, statistics[name], rtol=0, atol=0)
+
+
+def test_only_the_backbone_is_slimmed():
+    model = build(tiny_config('FasterRCNN', {})).eval()
+    images = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        full = model.extract_feat(images)
+        with subnetwork(model, 0.5):
+            narrow = model.backbone(images)
+            sub = model.extract_feat(images)
+            scores = model.rpn_head(sub)[0]
+    assert [feat.shape[1] for feat in narrow] == [4, 8, 16, 32]
+    assert [feat.shape for feat in sub] == [feat.shape for feat in full]
+    assert [score.shape[1] for score in scores] == [3] * 5
+    kept = [layer for layer in slimmable_layers(model) if layer.keep_outputs]
+    backbone = set(slimmable_layers(model.backbone))
+    assert kept and not backbone & set(kept) and len(backbone) + len(kept) > len(backbone)
+
+
+@pytest.mark.parametrize('learn', BOTH)
+def test_frozen_batch_norm_is_frozen_for_all(learn):
+    """norm_eval and frozen_stages as MMDetection's own configs have them."""
+    config = tiny_config('MaskRCNN', dict(subnets_learn=learn))
+    config['backbone'].update(norm_eval=True, frozen_stages=1)
+    model = build(config)
+    for name, value in model.named_buffers():
+        if 'running' in name:
+            value.uniform_(0.5, 1.5, generator=torch.Generator().manual_seed(len(name)))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    step(model, random_batch(), lr=0.01)
+    for name, value in model.state_dict().items():
+        frozen = 'running' in name or 'num_batches' in name
+        frozen |= name.startswith(('backbone.conv1', 'backbone.bn1', 'backbone.layer1'))
+        assert not frozen or torch.equal(value, before[name]), name
+    # A sub-network uses the first entries of the frozen statistics.
+    layer = model.backbone.layer2[0].bn1
+    x = torch.randn(2, 8, 4, 4)
+    with subnetwork(model, 0.5):
+        found = layer(x)
+    mean, var = (v[:8].view(1, 8, 1, 1) for v in (layer.running_mean, layer.running_var))
+    weight, bias = (v[:8].view(1, 8, 1, 1) for v in (layer.weight, layer.bias))
+    torch.testing.assert_close(found, (x - mean) / (var + layer.eps).sqrt() * weight + bias)
+
+
+def hard_batch():
+    """An image without annotations, one with a crowd alone, one with tiny boxes."""
+    batch = random_batch(sizes=((128, 160), (120, 143), (256, 256)))
+    empty, crowd, tiny = batch['data_samples']
+    masks = empty.gt_instances.masks
+    for sample in (empty, crowd):
+        sample.gt_instances = sample.gt_instances[:0]
+    crowd_masks = BitmapMasks(np.ones((1, 120, 143), np.uint8), 120, 143)
+    crowd.ignored_instances.bboxes = torch.tensor([[10.0, 10.0, 90.0, 80.0]])
+    crowd.ignored_instances.labels = torch.tensor([1])
+    crowd.ignored_instances.masks = crowd_masks
+    tiny.gt_instances.bboxes = torch.tensor(
+        [[5.0, 5.0, 6.0, 6.0], [254.5, 254.5, 256.0, 256.0], [20.0, 20.0, 21.0, 60.0]]
+    )
+    masks = np.zeros((3, 256, 256), np.uint8)
+    masks[0, 5, 5] = masks[1, 255, 255] = masks[2, 20:60, 20] = 1
+    tiny.gt_instances.masks = BitmapMasks(masks, 256, 256)
+    return batch
+
+
+@pytest.mark.parametrize('learn', BOTH)
+@pytest.mark.parametrize('detector', list(MODELS_OF_MMDET))
+def test_images_with_nothing_crowds_and_vanishing_boxes(detector, learn):
+    gradaug = dict(subnets_learn=learn, transforms=dict(type='RandomScale', factors=[0.25, 0.34]))
+    if learn == 'soft_labels' and detector in ('MaskRCNN', 'CascadeRCNN'):
+        gradaug['soft_label_parts'] = ['classification', 'boxes', 'masks']
+    model = build(tiny_config(detector, gradaug))
+    # Together, each alone (twice, as batch norm wants more than one value), and without any box.
+    for images in ((0, 1, 2), (0, 0), (1, 1), (2, 2), (0, 1)):
+        batch = {key: [value[i] for i in images] for key, value in hard_batch().items()}
+        log = step(model, batch, lr=0.01)
+        assert all(np.isfinite(float(value)) for value in log.values()), (images, log)
+        for name, value in model.named_parameters():
+            assert torch.isfinite(value).all(), (images, name)
+
+
+def test_any_detector_by_name():
+    config = tiny_config('RetinaNet', {})
+    model = build(config)
+    assert isinstance(model, RetinaNet) and type(model).__name__ == 'GradAugRetinaNet'
+    assert type(build(config)) is type(model)
+    copy.deepcopy(model)
+    model = build(dict(config, detector='RetinaNet'))
+    assert isinstance(model, RetinaNet)
+    for name, message in (
+        ('mmdet.RetinaNt', 'not a detector of MMDetection'),
+        ('mmdet.FPN', 'not a detector of MMDetection'),
+        ('mmgradaug.GradAugMaskRCNN', "write type='mmgradaug.GradAugMaskRCNN'"),
+        ('mmdet.SemiBaseDetector', 'no backbone of its own'),
+    ):
+        with pytest.raises(TypeError, match=message):
+            build(dict(config, detector=name))
+    # Not this detector's arguments: the name of the class is said.
+    with pytest.raises(TypeError, match='RetinaNet.*roi_head'):
+        build(dict(config, roi_head=dict()))
+
+
+def test_wrong_hyperparameters():
+    def refused(error, message, **gradaug):
+        with pytest.raises(error, match=message):
+            build(tiny_config('MaskRCNN', gradaug))
+
+    refused(ValueError, "write 'ground_truth' .* or 'soft_labels'", subnets_learn='labels')
+    refused(ValueError, 'without effect', soft_label_loss=dict(weight=2.0))
+    refused(ValueError, 'without effect', soft_label_parts=['boxes'])
+    refused(
+        ValueError, 'list of classification, boxes, masks',
+        subnets_learn='soft_labels', soft_label_parts=['box'],
+    )  # fmt: skip
+    refused(
+        ValueError, 'write a list', subnets_learn='soft_labels', soft_label_parts='classification'
+    )
+    refused(TypeError, 'subnets_learn', subnet_learns='ground_truth')  # the known keys are listed
+    refused(
+        TypeError, "write transforms=dict\\(type='RandomScale'",
+        transforms=dict(type='RandomResize', sizes=[64]),
+    )  # fmt: skip
+    with pytest.raises(TypeError, match='needs its hyperparameters'):
+        config = tiny_config('MaskRCNN')
+        build(dict(config, type='mmgradaug.GradAugMaskRCNN'))
+
+
+def test_soft_labels_that_a_detector_does_not_have():
+    def refused(message, detector, parts=('classification',), **changes):
+        gradaug = dict(subnets_learn='soft_labels', soft_label_parts=list(parts))
+        config = tiny_config(detector, gradaug)
+        for key, value in changes.items():
+            config['roi_head'][key] = value
+        with pytest.raises(TypeError, match=f"{message}.* subnets_learn='ground_truth'"):
+            build(config)
+
+    refused('boxes and masks need RoI heads', 'RetinaNet', ['boxes'])
+    refused('no mask head', 'FasterRCNN', ['masks'])
+    refused('no RoI extractor of its own', 'MaskRCNN', ['masks'], mask_roi_extractor=None)
+    refused(
+        'DoubleHeadRoIHead is neither',
+        'FasterRCNN',
+        type='DoubleHeadRoIHead',
+        reg_roi_scale_factor=1.3,
+    )
+
+
+def test_a_backbone_that_cannot_be_slimmed_is_refused():
+    config = tiny_config('FasterRCNN', {})
+    config['backbone'].update(type='ResNeXt', depth=50, groups=2, base_width=4, base_channels=8)
+    config['neck']['in_channels'] = [32, 64, 128, 256]
+    with pytest.raises(SlimmingError, match='grouped convolution'):
+        build(config)
+
+
+def test_without_a_neck_the_heads_take_slimmed_inputs():
+    """Faster R-CNN on the last stage alone; its RoI head flattens channels, which is found out early."""
+    config = tiny_config('RetinaNet', {})
+    config['neck'] = None
+    config['backbone'].out_indices = (3,)
+    config['bbox_head'].update(in_channels=64)
+    config['bbox_head'].anchor_generator.strides = [32]
+    model = build(config)
+    log = step(model, random_batch(), lr=0.01)
+    assert np.isfinite(float(log['loss_subnet0']))
+
+    config = tiny_config('FasterRCNN', {})
+    config['neck'] = None
+    config['backbone'].out_indices = (3,)
+    config['rpn_head'].update(in_channels=64)
+    config['rpn_head'].anchor_generator.strides = [32]
+    config['roi_head'].bbox_roi_extractor.update(out_channels=64, featmap_strides=[32])
+    config['roi_head'].bbox_head.update(in_channels=64)
+    with pytest.raises(SlimmingError, match='shared_fcs.0'):
+        build(config)
+
+
+def test_checkpoints_go_both_ways_and_detect_the_same():
+    config = tiny_config('RetinaNet')
+    config['test_cfg'].score_thr = 0.0
+    stock = build(config)
+    model = MODELS.build(
+        {**tiny_config('RetinaNet', {}), 'test_cfg': config['test_cfg'], '_scope_': 'mmdet'}
+    )
+    step(model, random_batch(), lr=0.01)
+    stock.load_state_dict(model.state_dict(), strict=True)
+    batch = random_batch(seed=3)
+    results = []
+    for each in (stock.eval(), model.eval()):
+        with torch.no_grad():
+            results.append([r.pred_instances for r in each.test_step(copy.deepcopy(batch))])
+    for one, other in zip(*results):
+        assert len(one) and torch.equal(one.scores, other.scores)
+        assert torch.equal(one.bboxes, other.bboxes)
