@@ -1,0 +1,22 @@
+# Cascade R-CNN, ResNet-50-FPN, on COCO with GradAug: MMDetection's own config and what GradAug adds.
+#
+# Paper:    none; it has Mask R-CNN only (Table 7). No figure is expected, none has been measured.
+# Setting:  mmdet's cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco, with GradAug as in configs/mask_rcnn_gradaug.py.
+# Command:  tools/dist_train.sh configs/coco/gradaug_cascade_rcnn_r50.py 8
+#           COCO is where MMDetection expects it, data/coco (a link will do); so is the pretrained backbone.
+# Assumed:  what configs/mask_rcnn_gradaug.py assumes.
+_base_ = ['mmdet::cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py', '../_base_/gradaug_detection.py']
+
+model = dict(
+    type='mmgradaug.GradAugDetector',
+    detector='mmdet.CascadeRCNN',
+    gradaug=dict(
+        num_subnets=3,
+        min_width=0.9,
+        transforms=dict(type='RandomScale', factors=[1.0, 192 / 224, 160 / 224, 128 / 224]),
+    ),
+    backbone=dict(
+        frozen_stages=-1, norm_eval=False, norm_cfg=dict(type='SyncBN', requires_grad=True)
+    ),
+)
+optim_wrapper = dict(clip_grad=dict(max_norm=35, norm_type=2))
