@@ -249,11 +249,17 @@ def test_scripts_are_executable(path):
 READY = 'environment ready: .venv (delete it to start afresh)'
 
 
+FALLBACK = ['mmcv_ext_fallback/pyproject.toml', 'mmcv_ext_fallback/mmcv/_ext.py']
+
+
 class Checkout:
     def __init__(self, folder):
         self.folder = folder
         (folder / 'tools').mkdir(parents=True)
         for name in ('Makefile', 'requirements.txt', 'pyproject.toml', 'tools/setup_env.sh'):
+            shutil.copy(ROOT / name, folder / name)
+        for name in FALLBACK:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
         self.calls = folder / 'calls'
         self.pip = write_script(
@@ -299,7 +305,7 @@ def test_setup_goes_by_content_not_by_time(checkout):
     assert checkout.setup()[1] == 0
 
 
-@pytest.mark.parametrize('name', ['requirements.txt', 'pyproject.toml'])
+@pytest.mark.parametrize('name', ['requirements.txt', 'pyproject.toml', *FALLBACK])
 def test_setup_again_when_what_it_is_made_from_changes(checkout, name):
     checkout.setup()
     with open(checkout.folder / name, 'a') as stream:

@@ -9,7 +9,8 @@
 #   PIP      the pip command; default: VENV/bin/python -m pip
 #
 # A finished environment holds a stamp: the checksum of what it was made from. Without the stamp, or
-# with another checksum, pip is run again; it leaves alone what already fits.
+# with another checksum, pip is run again; it leaves alone what already fits, except for what comes
+# from this repository, which it installs anew.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -27,7 +28,13 @@ fail() {
 }
 
 # The path is part of it: an editable install in a checkout that was moved points nowhere.
-want=$({ pwd -P; cat requirements.txt pyproject.toml; } | cksum)
+# So are the sources of the stand-in for mmcv's ops, of which pip installs a copy.
+fallback=(mmcv_ext_fallback/pyproject.toml mmcv_ext_fallback/mmcv/_ext.py)
+want=$({
+    pwd -P
+    cat requirements.txt pyproject.toml
+    cat "${fallback[@]}" 2>/dev/null || : # if they are missing, pip says so
+} | cksum)
 
 if [[ -x $venv/bin/python && -f $stamp && $(cat "$stamp") == "$want" ]]; then
     echo "environment ready: $venv (delete it to start afresh)"
