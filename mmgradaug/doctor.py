@@ -111,6 +111,8 @@ PACKAGES = (
     Package('matplotlib', '3.11.2', ('matplotlib',), purpose='the quick start', needs=('numpy',)),
 )
 _BY_MODULE = {package.module: package for package in PACKAGES}
+# It stands in for mmcv's compiled operators, from a folder of the checkout.
+FALLBACK = 'mmcv-ext-fallback'
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,10 @@ class Facts:
     imports: Mapping[str, str] = field(default_factory=dict)
     """Module to what its import said: empty if it went well; a module absent was not tried."""
     mmcv_ops: str = 'compiled'
-    """'compiled', 'stand-in' (a Python module in their place) or 'none'."""
+    """'compiled', 'fallback' (ours), 'stand-in' (another Python module) or 'none'.
+
+    Whether they work is in ``imports``, under 'mmcv.ops'.
+    """
     gpus: tuple[str, ...] = ()
     nvidia_driver: bool = False
     interpreter: str = 'python'
@@ -155,6 +160,7 @@ def diagnose(found: Mapping[str, str | None], facts: Facts | None = None) -> lis
         *_setuptools(found, facts),
     ]
     problems += _broken(found, facts, problems)
+    problems += _operators(found, facts, problems)
     problems += _notes(found, facts)
     return sorted(problems, key=lambda problem: (ERROR, WARNING, INFO).index(problem.level))
 
@@ -369,6 +375,48 @@ def _broken(
     return problems
 
 
+def _operators(
+    found: Mapping[str, str | None], facts: Facts, so_far: Sequence[Problem]
+) -> list[Problem]:
+    """What mmcv's operators are, and whether they work: mmdet.models cannot do without."""
+    present = _present(_BY_MODULE['mmcv'], found)
+    faulty = {module for problem in so_far for module in problem.affects}
+    if not present or faulty.intersection(('torch', 'torchvision', 'mmengine', 'mmcv')):
+        return []
+    # What is missing or broken is nothing to one who only classifies.
+    (detector, version) = (_present(_BY_MODULE['mmdet'], found) or [('', '')])[0]
+    level = WARNING if detector else INFO
+    error = facts.imports.get('mmcv.ops', '')
+    if facts.mmcv_ops == 'none':
+        what = 'mmcv has no operators (no module mmcv._ext). '
+        if detector:
+            what += f'Without them, {detector} {version} fails as soon as its models are imported.'
+        else:
+            what += 'Classification does not need them; detection does.'
+        fix = _install_fallback(facts) or _compiled_mmcv(found, facts)
+        return [Problem('mmcv-without-ops', level, what, fix)]
+    if error:
+        kind = {'compiled': 'compiled operators', 'fallback': f'operators, those of {FALLBACK},'}
+        what = f"mmcv's {kind.get(facts.mmcv_ops, 'operators, a Python module,')} do not work: "
+        what += f'{error}. They are for detection only.'
+        fix = _install_fallback(facts) if facts.mmcv_ops == 'fallback' else ''
+        fix = fix or _compiled_mmcv(found, facts)
+        return [Problem('mmcv-ops-broken', level, what, fix, affects=('mmdet',))]
+    if facts.mmcv_ops == 'compiled':
+        return []
+    what = 'mmcv has no compiled operators; '
+    if facts.mmcv_ops == 'fallback':
+        what += (
+            f'{FALLBACK} serves NMS, RoIAlign and the sigmoid focal loss in their place, all that '
+            'Mask R-CNN, Faster R-CNN, RetinaNet and FCOS need.'
+        )
+    else:
+        what += 'a Python module stands in for them.'
+    # Prebuilt wheels exist for older versions of torch only.
+    what += ' The compiled mmcv has them all; with a recent torch that means compiling it here.'
+    return [Problem('mmcv-ops-not-compiled', INFO, what, _compiled_mmcv(found, facts))]
+
+
 def _notes(found: Mapping[str, str | None], facts: Facts) -> list[Problem]:
     problems = []
     if not found.get('mmgradaug'):
@@ -382,20 +430,6 @@ def _notes(found: Mapping[str, str | None], facts: Facts) -> list[Problem]:
                 _pip(facts, 'install', '--no-deps', '-e', _short(ROOT)) if checkout else '',
             )
         )
-    mmcv = _present(_BY_MODULE['mmcv'], found)
-    if mmcv and facts.mmcv_ops != 'compiled':
-        what = 'mmcv has no compiled operators. Classification does not need them; detection does.'
-        if facts.mmcv_ops == 'stand-in':
-            what = (
-                'mmcv has no compiled operators; a Python module stands in for those that Mask '
-                'R-CNN needs.'
-            )
-        # Prebuilt wheels exist for older versions of torch only.
-        what += ' The compiled mmcv has them all; with a recent torch that means compiling it here.'
-        fix = _pip(facts, 'uninstall', '-y', *(name for name, _ in mmcv)) + ' && '
-        fix += _command(facts, '-m', 'mim', 'install', 'mmcv>=2.0.0,<2.2.0')
-        fork = any(_is_fork(name) for name, _ in mmcv)
-        problems.append(Problem('mmcv-without-ops', INFO, what, '' if fork else fix))
     if facts.gpus or facts.imports.get('torch'):
         return problems
     if facts.nvidia_driver:
@@ -488,6 +522,27 @@ def _install(facts: Facts, package: Package, distribution: str) -> str:
     return _pip(facts, 'install', f'{distribution}=={version}')
 
 
+def _install_fallback(facts: Facts) -> str:
+    """Give the command that installs the stand-in for mmcv's operators, if it is at hand."""
+    folder = os.path.join(ROOT, 'mmcv_ext_fallback')
+    if not os.path.exists(os.path.join(folder, 'pyproject.toml')):
+        return ''
+    # Made a path by the './': pip would look a bare name up.
+    short = _short(folder)
+    folder = short if os.path.isabs(short) else os.path.join(os.curdir, short)
+    return _pip(facts, 'install', '--no-deps', folder)
+
+
+def _compiled_mmcv(found: Mapping[str, str | None], facts: Facts) -> str:
+    """Give the command that changes to a compiled mmcv; for the fork, none is known."""
+    names = [name for name, _ in _present(_BY_MODULE['mmcv'], found)]
+    if any(map(_is_fork, names)):
+        return ''
+    fix = _pip(facts, 'uninstall', '-y', *names) + ' && '
+    # mim knows where the prebuilt wheels are.
+    return fix + _command(facts, '-m', 'mim', 'install', 'mmcv>=2.0.0,<2.2.0')
+
+
 def _command(facts: Facts, *arguments: str) -> str:
     return ' '.join(shlex.quote(argument) for argument in (facts.interpreter, *arguments))
 
@@ -500,7 +555,7 @@ def _pip(facts: Facts, *arguments: str) -> str:
 # Looking at the environment that runs this file.
 
 _PROBE = r"""
-import importlib, json, os, sys
+import importlib, importlib.util, json, os, sys
 # What is imported may print; only records go to the real stdout.
 records = os.fdopen(os.dup(1), 'w')
 os.dup2(2, 1)
@@ -513,6 +568,9 @@ def say(**record):
 
 def look(module):
     loaded = importlib.import_module(module)
+    if getattr(loaded, '__file__', None) is None:
+        # Python imports any folder. mmcv-ext-fallback leaves one where mmcv is uninstalled.
+        raise ImportError('only a folder without its __init__.py')
     record = {'version': str(getattr(loaded, '__version__', 'unknown'))}
     if module == 'torch':
         if 'numpy' in sys.modules:
@@ -524,13 +582,23 @@ def look(module):
         import torch
         importlib.import_module('torchvision.ops').nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
     elif module == 'mmcv':
-        try:
-            source = importlib.import_module('mmcv._ext').__file__
-        except Exception:
-            source = ''
+        # Found, not imported: a compiled one that does not fit torch can crash.
+        spec = importlib.util.find_spec('mmcv._ext')
+        source = spec.origin if spec else ''
         record['mmcv_ops'] = (
             'none' if not source else 'stand-in' if source.endswith('.py') else 'compiled'
         )
+    elif module == 'mmcv.ops':
+        import torch
+        for device in ['cpu'] + ['cuda'] * torch.cuda.is_available():
+            boxes = torch.tensor([[0.0, 0, 4, 4], [0, 0, 4, 3], [4, 0, 8, 4]], device=device)
+            kept = loaded.nms(boxes, torch.tensor([0.7, 0.8, 0.9], device=device), 0.5)[1].tolist()
+            if kept != [2, 1]:
+                raise RuntimeError(f'nms keeps {kept} on {device} where it should keep [2, 1]')
+            region = torch.tensor([[0.0, 0, 0, 4, 4]], device=device)
+            mean = loaded.roi_align(torch.ones(1, 1, 4, 4, device=device), region, 1).tolist()
+            if mean != [[[[1.0]]]]:
+                raise RuntimeError(f'roi_align says {mean} on {device} where all values are 1')
     return record
 
 for module in sys.argv[2:]:
@@ -599,7 +667,7 @@ def look_around() -> tuple[dict[str, str | None], Facts]:
     """Find the versions and facts of the environment that runs this."""
     found: dict[str, str | None] = {}
     names = [name for package in PACKAGES for name in package.distributions]
-    for name in [*names, 'mmgradaug']:
+    for name in [*names, FALLBACK, 'mmgradaug']:
         try:
             found[name] = metadata.version(name) if metadata else None
         except Exception:  # not installed, or metadata cut off in the middle of an install
@@ -608,7 +676,12 @@ def look_around() -> tuple[dict[str, str | None], Facts]:
     tried = [
         package.module for package in PACKAGES if package.module not in ('setuptools', 'sklearn')
     ]
+    # After mmcv, so that the operators are blamed for themselves alone.
+    tried.insert(tried.index('mmcv') + 1, 'mmcv.ops')
     results = probe([*tried, 'mmgradaug'])
+    operators = str(results.get('mmcv', {}).get('mmcv_ops', 'none'))
+    if operators == 'stand-in' and found[FALLBACK]:
+        operators = 'fallback'
     for package in PACKAGES:
         version = results.get(package.module, {}).get('version')
         if version and not _present(package, found):
@@ -617,7 +690,7 @@ def look_around() -> tuple[dict[str, str | None], Facts]:
     facts = Facts(
         python=tuple(sys.version_info[:3]),
         imports={module: str(result.get('error', '')) for module, result in results.items()},
-        mmcv_ops=str(results.get('mmcv', {}).get('mmcv_ops', 'none')),
+        mmcv_ops=operators,
         gpus=tuple(results.get('torch', {}).get('gpus', ())),
         nvidia_driver=os.path.exists('/dev/nvidia0') or bool(shutil.which('nvidia-smi')),
         interpreter=_typed_interpreter(),
@@ -670,6 +743,7 @@ def report(
         'mmgradaug': found.get('mmgradaug'),
         'gpus': list(facts.gpus),
         'mmcv_ops': facts.mmcv_ops,
+        'mmcv_ops_work': facts.imports.get('mmcv.ops') == '',
         'packages': rows,
         'problems': [asdict(problem) for problem in problems],
     }
@@ -686,7 +760,8 @@ def render(data: Mapping[str, Any]) -> str:
     lines = [
         f'mmgradaug {data["mmgradaug"] or "(not installed)"}, Python {data["python"]} '
         f'({data["interpreter"]})',
-        f'{data["platform"]}, GPU: {", ".join(data["gpus"]) or "none"}',
+        f'{data["platform"]}, GPU: {", ".join(data["gpus"]) or "none"}, '
+        f'operators of mmcv: {data["mmcv_ops"]}',
         '',
     ]
     for row in table:

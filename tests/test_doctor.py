@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import venv
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
@@ -165,14 +166,76 @@ def test_a_pair_that_works_is_a_warning():
     assert problems['torch-torchvision-pair'].level == 'warning'
 
 
-def test_missing_operators_and_gpus_are_only_notes():
-    problems = diagnose(KNOWN, mmcv_ops='none', gpus=(), imports={'torch': ''})
-    assert {name: problem.level for name, problem in problems.items()} == {
-        'mmcv-without-ops': 'info',
-        'no-gpu': 'info',
-    }
+def test_missing_gpus_are_only_a_note():
+    problems = diagnose(KNOWN, gpus=(), imports={'torch': ''})
+    assert {name: problem.level for name, problem in problems.items()} == {'no-gpu': 'info'}
     hidden = diagnose(KNOWN, gpus=(), imports={'torch': ''}, nvidia_driver=True)
     assert {name: problem.level for name, problem in hidden.items()} == {'gpu-not-seen': 'warning'}
+
+
+@pytest.mark.parametrize(
+    ('changes', 'facts', 'name', 'level', 'says', 'fix'),
+    [
+        (
+            dict(), dict(mmcv_ops='none', imports={'mmcv.ops': "No module named 'mmcv._ext'"}),
+            'mmcv-without-ops', 'warning', 'mmdet 3.3.0 fails', 'mmcv_ext_fallback',
+        ),
+        (
+            dict(mmdet=None), dict(mmcv_ops='none'),
+            'mmcv-without-ops', 'info', 'Classification does not need them', 'mmcv_ext_fallback',
+        ),
+        (
+            dict(), dict(mmcv_ops='fallback', imports={'mmcv.ops': ''}),
+            'mmcv-ops-not-compiled', 'info', 'mmcv-ext-fallback serves NMS', 'mim install',
+        ),
+        (
+            dict(), dict(mmcv_ops='stand-in', imports={'mmcv.ops': ''}),
+            'mmcv-ops-not-compiled', 'info', 'a Python module stands in', 'mim install',
+        ),
+        (
+            dict(), dict(mmcv_ops='fallback', imports={'mmcv.ops': 'TypeError: no'}),
+            'mmcv-ops-broken', 'warning', 'mmcv-ext-fallback, do not work: TypeError: no',
+            'mmcv_ext_fallback',
+        ),
+        (
+            dict(mmcv_lite=None, mmcv='2.1.0'),
+            dict(mmcv_ops='compiled', imports={'mmcv.ops': 'ImportError: undefined symbol'}),
+            'mmcv-ops-broken', 'warning', 'compiled operators do not work: ImportError', 'mim install',
+        ),
+        (
+            dict(mmcv_lite=None, mmcv='2.1.0', mmdet=None),
+            dict(mmcv_ops='compiled', imports={'mmcv.ops': 'ImportError: undefined symbol'}),
+            'mmcv-ops-broken', 'info', 'for detection only', 'uninstall -y mmcv &&',
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_said_of_the_operators_of_mmcv(changes, facts, name, level, says, fix):
+    problems = diagnose(found(**changes), **facts)
+    problems.pop('mmdet-missing', None)
+    assert list(problems) == [name]
+    assert problems[name].level == level
+    assert says in problems[name].what
+    assert fix in problems[name].fix
+
+
+def test_the_fallback_is_installed_by_its_path(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    fix = diagnose(KNOWN, mmcv_ops='none')['mmcv-without-ops'].fix
+    # Without './', pip would take it for the name of a distribution.
+    assert fix == 'python -m pip install --no-deps ./mmcv_ext_fallback'
+    assert (ROOT / 'mmcv_ext_fallback' / 'pyproject.toml').is_file()
+
+
+def test_without_a_checkout_only_a_compiled_mmcv_is_left(monkeypatch, tmp_path):
+    monkeypatch.setattr(doctor, 'ROOT', str(tmp_path))
+    assert 'mim install' in diagnose(KNOWN, mmcv_ops='none')['mmcv-without-ops'].fix
+    assert diagnose(ONEDL, mmcv_ops='none')['mmcv-without-ops'].fix == ''
+
+
+@pytest.mark.parametrize('module', ['torch', 'torchvision', 'mmcv'])
+def test_operators_are_not_blamed_for_what_they_stand_on(module):
+    problems = diagnose(KNOWN, imports={module: 'ImportError: no', 'mmcv.ops': 'ImportError: no'})
+    assert list(problems) == [f'{module}-broken']
 
 
 def test_the_remedy_names_the_interpreter():
@@ -242,6 +305,9 @@ def test_this_environment_is_fine():
     verdicts = {row['package']: row['verdict'] for row in data['packages']}
     for needed in ('torch', 'torchvision', 'numpy', 'mmengine', 'mmcv', 'mmpretrain'):
         assert verdicts[needed] in ('ok', 'different, not tested')
+    if verdicts['mmdet'] != 'missing':
+        assert data['mmcv_ops'] in ('compiled', 'fallback')
+        assert data['mmcv_ops_work']
 
 
 class Environment:
@@ -257,7 +323,8 @@ class Environment:
         self.add('mmgradaug', '0.1.0', 'mmgradaug')
         zeros = 'class zeros:\n    def __init__(self, *a): pass\n    def numpy(self): pass\n'
         cuda = 'class cuda:\n    is_available = staticmethod(lambda: False)\n'
-        self.module('torch').write_text(zeros + cuda)
+        tensors = 'tensor = ones = lambda *a, **k: None\n'
+        self.module('torch').write_text(zeros + cuda + tensors)
         (self.site / 'torchvision' / 'ops.py').write_text('nms = lambda *a: None\n')
 
     def module(self, name):
@@ -277,6 +344,15 @@ class Environment:
             path.rename(path.with_suffix('.gone'))
         self.module(module).unlink()
         (self.site / module).rename(self.site / f'no-{module}')
+
+    def add_operators(self, extension, kept='[2, 1]', mean=1.0):
+        (self.site / 'mmcv' / f'_ext{extension}').write_text('')
+        (self.site / 'mmcv' / 'ops.py').write_text(
+            f'class Kept: tolist = lambda self: {kept}\n'
+            f'class Mean: tolist = lambda self: [[[[{mean}]]]]\n'
+            'nms = lambda *a: (None, Kept())\n'
+            'roi_align = lambda *a: Mean()\n'
+        )
 
     def problems(self):
         result = run_doctor(self.python, '--json', '-')
@@ -332,12 +408,57 @@ def test_modules_that_print_do_not_spoil_the_json(stubs):
     assert 'error' not in stubs.problems().values()
 
 
-def test_compiled_operators_are_told_from_a_stand_in(stubs):
-    assert 'mmcv-without-ops' in stubs.problems()
-    text = run_doctor(stubs.python).stdout
-    assert 'detection does' in text
+def test_an_mmcv_folder_that_holds_the_fallback_alone_is_no_mmcv(stubs):
+    """What `pip uninstall mmcv-lite` leaves; Python imports it as a namespace package."""
+    stubs.remove('mmcv-lite', 'mmcv')
+    stubs.add('mmcv-ext-fallback', '0.1.0', 'mmcv')
+    stubs.module('mmcv').unlink()
     (stubs.site / 'mmcv' / '_ext.py').write_text('')
-    assert 'stands in' in run_doctor(stubs.python).stdout
+    problems = stubs.problems()
+    assert problems['mmcv-missing'] == 'error'
+    assert not [name for name in problems if 'ops' in name]
+
+
+def test_mmdet_without_operators(stubs):
+    assert stubs.problems()['mmcv-without-ops'] == 'warning'
+    assert 'operators of mmcv: none' in run_doctor(stubs.python).stdout
+
+
+def test_operators_are_told_apart(stubs):
+    stubs.add_operators('.py')
+    text = run_doctor(stubs.python).stdout
+    assert 'operators of mmcv: stand-in' in text
+    assert 'a Python module stands in' in text
+    stubs.add('mmcv-ext-fallback', '0.1.0', 'mmcv')
+    text = run_doctor(stubs.python).stdout
+    assert 'operators of mmcv: fallback' in text
+    assert '[mmcv-ops-not-compiled]' in text
+    # Beside the fallback, and empty: it is found, not loaded.
+    stubs.add_operators(EXTENSION_SUFFIXES[0])
+    text = run_doctor(stubs.python).stdout
+    assert 'operators of mmcv: compiled' in text
+    assert 'mmcv-ops' not in text
+
+
+@pytest.mark.parametrize(
+    ('answers', 'says'),
+    [
+        (dict(kept='[2, 1, 0]'), 'nms keeps [2, 1, 0] on cpu'),
+        (dict(mean=0.5), 'roi_align says [[[[0.5]]]] on cpu'),
+    ],
+)
+def test_operators_that_do_not_work(stubs, answers, says):
+    stubs.add_operators('.py', **answers)
+    assert stubs.problems()['mmcv-ops-broken'] == 'warning'
+    assert says in run_doctor(stubs.python).stdout
+
+
+def test_operators_that_end_the_interpreter_are_blamed_alone(stubs):
+    stubs.add_operators(EXTENSION_SUFFIXES[0])
+    (stubs.site / 'mmcv' / 'ops.py').write_text('import os; os.kill(os.getpid(), 11)')
+    problems = stubs.problems()
+    assert problems['mmcv-ops-broken'] == 'warning'
+    assert not [name for name, level in problems.items() if level == 'error']
 
 
 def test_empty_environment(tmp_path):
