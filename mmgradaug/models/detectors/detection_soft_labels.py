@@ -48,8 +48,9 @@ class DetectionSoftLabels:
     """The full network's output on a batch, and the losses of a sub-network against it.
 
     *RPN, or the head of a one-stage detector*: classification logits of each location and anchor. A
-    location of the transformed image is compared with the same point of the original, between whose
-    neighbours the full network's logits are interpolated. (An anchor has the same size in pixels in
+    location of the transformed image is compared with the same point of the original (where a location
+    is, the head's own prior generator says), between whose neighbours the full network's logits are
+    interpolated. (An anchor has the same size in pixels in
     both, so in the smaller image it stands for a larger object; these logits teach where objects are,
     and are not exact in their size.) The divergences are summed over locations within the images and
     divided by the full network's expected number of foreground anchors, the sum of their
@@ -103,9 +104,11 @@ class DetectionSoftLabels:
     ) -> Tensor:
         sigmoid = head.use_sigmoid_cls
         total, foreground = feats[0].new_zeros(()), feats[0].new_zeros(())
-        for full, sub in zip(self.dense, head(feats)[0]):
+        for level, (full, sub) in enumerate(zip(self.dense, head(feats)[0])):
             full = full.to(sub.dtype)
-            points, inside = _same_points(self.batch, batch, sub)
+            points, inside = _same_points(
+                self.batch, batch, full, sub, *_stride_and_offset(head, level)
+            )
             full = F.grid_sample(full, points, padding_mode='border', align_corners=False)
             # Anchors one by one: (locations * anchors, classes).
             classes = head.cls_out_channels
@@ -248,24 +251,37 @@ def _modules(part: nn.Module) -> list[nn.Module]:
     return list(part) if isinstance(part, nn.ModuleList) else [part]
 
 
+def _stride_and_offset(head: nn.Module, level: int) -> tuple[tuple[int, int], float]:
+    """Location i of a level is at pixel (i + offset) * stride; strides in x and y."""
+    generator = head.prior_generator
+    offset = generator.offset if hasattr(generator, 'offset') else generator.center_offset
+    return generator.strides[level], offset
+
+
 def _same_points(
-    before: DetectionBatch, after: DetectionBatch, maps: Tensor
+    before: DetectionBatch,
+    after: DetectionBatch,
+    full: Tensor,
+    sub: Tensor,
+    stride: tuple[int, int],
+    offset: float,
 ) -> tuple[Tensor, Tensor]:
-    """Where the locations of a feature map of the transformed batch lie in the original one.
+    """Where the locations of ``sub``, a map of the transformed batch, lie in ``full``, of the original.
 
     Returns:
-        (N, h, w, 2) in the coordinates of ``F.grid_sample`` on a map of the original batch, and
-        (N, h, w), true for locations inside their image.
+        (N, h, w, 2) in the coordinates of ``F.grid_sample`` on ``full``, and (N, h, w), true for
+        locations inside their image.
     """
-    height, width = maps.shape[-2:]
+    height, width = sub.shape[-2:]
+    pixel_y = (torch.arange(height).to(sub) + offset) * stride[1]
+    pixel_x = (torch.arange(width).to(sub) + offset) * stride[0]
     points, inside = [], []
-    for index, (x_factor, y_factor) in enumerate(image_factors(before, after).to(maps)):
-        y = (torch.arange(height).to(maps) + 0.5) * (after.inputs.shape[-2] / height)
-        x = (torch.arange(width).to(maps) + 0.5) * (after.inputs.shape[-1] / width)
-        image_height, image_width = after.data_samples[index].img_shape[:2]
-        inside.append((y < image_height)[:, None] & (x < image_width)[None, :])
-        y = 2 * (y / y_factor) / before.inputs.shape[-2] - 1
-        x = 2 * (x / x_factor) / before.inputs.shape[-1] - 1
+    for sample, (x_factor, y_factor) in zip(after.data_samples, image_factors(before, after)):
+        image_height, image_width = sample.img_shape[:2]
+        inside.append((pixel_y < image_height)[:, None] & (pixel_x < image_width)[None, :])
+        # Index i of a map is at (2 i + 1) / size - 1 for grid_sample.
+        y = (2 * (pixel_y / y_factor / stride[1] - offset) + 1) / full.shape[-2] - 1
+        x = (2 * (pixel_x / x_factor / stride[0] - offset) + 1) / full.shape[-1] - 1
         points.append(torch.stack([x.expand(height, -1), y[:, None].expand(-1, width)], dim=-1))
     return torch.stack(points), torch.stack(inside)
 
