@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
 ROOT = Path(__file__).parents[1]
 # A network for the runs that are not about ResNet-50.
 SMALL = ['model.backbone.depth=18', 'model.head.in_channels=512']
@@ -39,6 +41,21 @@ def run(*command, cwd=ROOT, **env):
         timeout=600,
     )
     return done.returncode, done.stdout + done.stderr
+
+
+def run_two_ranks(script, folder):
+    """What two processes of ``script RANK FOLDER`` leave in FOLDER/rank{RANK}.pth."""
+    env = {**os.environ, **NO_GPU}
+    command = [sys.executable, str(ROOT / 'tests' / script)]
+    processes = [
+        subprocess.Popen(
+            [*command, str(rank), str(folder)], env=env, stderr=subprocess.PIPE, text=True
+        )
+        for rank in range(2)
+    ]
+    errors = [process.communicate(timeout=300)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], '\n'.join(errors)
+    return [torch.load(folder / f'rank{rank}.pth', weights_only=True) for rank in range(2)]
 
 
 def scalars(work_dir):

@@ -1,12 +1,8 @@
 """Two gloo processes against the same computation in one."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+from command_line import run_two_ranks
 from helpers import (
     gradaug_config,
     naive_gradaug_loss,
@@ -16,23 +12,9 @@ from helpers import (
     stock_and_gradaug,
 )
 
-TESTS = Path(__file__).parents[1]
-
-
 @pytest.fixture(scope='module')
 def ranks(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('ranks')
-    env = {**os.environ, 'PYTHONWARNINGS': 'ignore', 'OMP_NUM_THREADS': '1'}
-    command = [sys.executable, str(TESTS / 'two_ranks.py')]
-    processes = [
-        subprocess.Popen(
-            [*command, str(rank), str(folder)], env=env, stderr=subprocess.PIPE, text=True
-        )
-        for rank in range(2)
-    ]
-    errors = [process.communicate(timeout=300)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], '\n'.join(errors)
-    return [torch.load(folder / f'rank{rank}.pth', weights_only=True) for rank in range(2)]
+    return run_two_ranks('two_ranks.py', tmp_path_factory.mktemp('ranks'))
 
 
 def naive_training(iterations=3, accumulative_counts=1, num_subnets=3):

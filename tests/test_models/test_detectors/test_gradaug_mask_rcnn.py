@@ -1,0 +1,137 @@
+"""Mask R-CNN with GradAug: over ranks, against stock checkpoints, and whether it learns at all."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from command_line import run_two_ranks
+from detection import build, naive_loss, random_batch, stock_and_gradaug, tiny_config
+from helpers import sgd
+from mmdet.models import MaskRCNN
+from two_ranks_detection import SETTINGS, data
+
+from mmgradaug.models import GradAugMaskRCNN, SlimmableResNet
+from mmgradaug.slimming import subnetwork
+
+
+@pytest.fixture(scope='module')
+def ranks(tmp_path_factory):
+    return run_two_ranks('two_ranks_detection.py', tmp_path_factory.mktemp('ranks'))
+
+
+def one_process(setting, iterations=2, lr=0.01):
+    """The same training by averaging over both ranks' batches, in one process."""
+    stock, model = stock_and_gradaug(SETTINGS[setting])
+    params = dict(stock.named_parameters())
+    for iteration in range(iterations):
+        subnets = model.subnet_sampler.sample(0, iteration)
+        changes = {name: torch.zeros_like(value) for name, value in params.items()}
+        for rank in range(2):
+            batch, seed = data(rank, iteration), 100 * iteration + rank
+            if setting == 'ground_truth':
+                loss = naive_loss(stock, batch, subnets, seed)
+                gradients = torch.autograd.grad(loss, list(params.values()))
+            else:
+                # One process's step is compared with the definition elsewhere.
+                each = copy.deepcopy(model)
+                each.load_state_dict(stock.state_dict())
+                each.announce_iteration(0, iteration, active=True)
+                torch.manual_seed(seed)
+                each.train_step(batch, sgd(each, lr=1.0))
+                after = dict(each.named_parameters())
+                gradients = [params[name] - after[name] for name in params]
+            for name, gradient in zip(params, gradients):
+                changes[name] += gradient.detach() / 2
+        with torch.no_grad():
+            for name, value in params.items():
+                value -= lr * changes[name]
+    return params
+
+
+@pytest.mark.parametrize('setting', list(SETTINGS))
+def test_ranks_agree_and_equal_the_mean_of_their_gradients(ranks, setting):
+    """Soft labels leave parameters of the last, synchronised pass without gradient."""
+    for name, value in one_process(setting).items():
+        one, other = (rank[setting]['state'][name] for rank in ranks)
+        assert torch.equal(one, other), name
+        torch.testing.assert_close(one, value.detach(), rtol=0, atol=1e-9, msg=name)
+    for rank in ranks:
+        assert rank[setting]['reductions'] == [1, 1]
+
+
+def test_a_wrapper_that_would_wait_for_unused_parameters_is_refused(ranks):
+    assert 'write find_unused_parameters=True, or leave it out' in ranks[0]['refusal']
+
+
+def test_checkpoints_go_both_ways_and_detect_the_same():
+    config = tiny_config('MaskRCNN')
+    config['test_cfg'].rcnn.score_thr = 0.0
+    gradaug = tiny_config('MaskRCNN', {})
+    gradaug['test_cfg'].rcnn.score_thr = 0.0
+    stock, model = build(config), build(gradaug, seed=1)
+    assert type(stock) is MaskRCNN and type(model) is GradAugMaskRCNN
+    model.load_state_dict(stock.state_dict(), strict=True)
+    model.announce_iteration(0, 0, active=True)
+    model.train_step(random_batch(), sgd(model, lr=0.01))
+    stock.load_state_dict(model.state_dict(), strict=True)
+    batch = random_batch(seed=3)
+    results = []
+    for each in (stock.eval(), model.eval()):
+        with torch.no_grad():
+            results.append([r.pred_instances for r in each.test_step(copy.deepcopy(batch))])
+    for one, other in zip(*results):
+        assert len(one) and torch.equal(one.scores, other.scores)
+        assert torch.equal(one.bboxes, other.bboxes) and torch.equal(one.masks, other.masks)
+
+
+def test_with_the_slimmable_resnet():
+    """MMPretrain's ResNet, slimmable by itself, has the names of MMDetection's."""
+    config = tiny_config('MaskRCNN', {})
+    stock = build(tiny_config('MaskRCNN'))
+    config['backbone'].update(type='mmgradaug.SlimmableResNet', stem_channels=8)
+    model = build(config)
+    assert isinstance(model.backbone, SlimmableResNet)
+    model.load_state_dict(stock.state_dict(), strict=True)
+    images = torch.randn(2, 3, 64, 96)
+    for one, other in zip(stock.extract_feat(images), model.extract_feat(images)):
+        assert torch.equal(one, other)
+    model.announce_iteration(0, 0, active=True)
+    log = model.train_step(random_batch(), sgd(model, lr=0.01))
+    assert np.isfinite(float(log['loss_subnet1']))
+
+
+def test_gradients_can_be_clipped():
+    """Clipping sees the sum of all passes, once."""
+    steps = []
+    for clip in (None, dict(max_norm=0.01)):
+        model = build(tiny_config('MaskRCNN', {}))
+        before = torch.cat([p.detach().flatten().clone() for p in model.parameters()])
+        model.announce_iteration(0, 0, active=True)
+        torch.manual_seed(0)
+        model.train_step(random_batch(), sgd(model, lr=1.0, clip_grad=clip))
+        after = torch.cat([p.detach().flatten() for p in model.parameters()])
+        steps.append(before - after)
+    assert steps[0].norm() > 1
+    # float32: the step is a difference of parameters.
+    torch.testing.assert_close(steps[1].norm(), torch.tensor(0.01), rtol=1e-2, atol=0)
+    assert torch.nn.functional.cosine_similarity(*steps, dim=0) > 0.999
+
+
+def test_a_subnetwork_that_fails_leaves_the_full_network():
+    model = build(tiny_config('MaskRCNN', {}))
+    model.announce_iteration(0, 0, active=True)
+    calls = []
+
+    def fail(module, inputs):
+        calls.append(module.dial.width)
+        if len(calls) == 2:
+            raise RuntimeError('out of memory, say')
+
+    handle = model.backbone.conv1.register_forward_pre_hook(fail)
+    with pytest.raises(RuntimeError, match='out of memory'):
+        model.train_step(random_batch(), sgd(model))
+    handle.remove()
+    assert calls == [None, 0.5] and model.backbone.conv1.dial.width is None
+    with subnetwork(model, 0.5):
+        assert model.backbone.conv1.dial.width == 0.5

@@ -1,0 +1,61 @@
+"""What each of two gloo processes runs in tests/test_models/test_detectors/test_gradaug_mask_rcnn.py.
+
+``python two_ranks_detection.py RANK FOLDER``: writes its findings to FOLDER/rank{RANK}.pth.
+"""
+
+import copy
+import sys
+
+import torch
+import torch.distributed as dist
+from detection import build, random_batch, tiny_config
+from helpers import sgd
+from two_ranks import count_reductions
+
+from mmgradaug.engine import GradAugDistributedDataParallel
+
+SETTINGS = dict(
+    ground_truth=dict(),
+    soft_labels=dict(subnets_learn='soft_labels'),
+    all_soft_labels=dict(
+        subnets_learn='soft_labels', soft_label_parts=['classification', 'boxes', 'masks']
+    ),
+)
+
+
+def data(rank, iteration):
+    return random_batch(seed=10 * iteration + rank, polygons=True, dtype=torch.float64)
+
+
+def train(rank, gradaug, iterations=2):
+    """State after some steps, and how many reductions each iteration took. One batch a rank."""
+    model = build(tiny_config('MaskRCNN', gradaug), torch.float64)
+    ddp = GradAugDistributedDataParallel(model, device_ids=[rank], bucket_cap_mb=100)
+    counted = []
+    count_reductions(ddp, counted)
+    wrapper = sgd(ddp, lr=0.01)
+    reductions, logs = [], []
+    for iteration in range(iterations):
+        before = len(counted)
+        model.announce_iteration(0, iteration, active=True)
+        torch.manual_seed(100 * iteration + rank)
+        logs.append(ddp.train_step(data(rank, iteration), wrapper))
+        reductions.append(len(counted) - before)
+    return dict(state=copy.deepcopy(model.state_dict()), reductions=reductions, logs=logs)
+
+
+def main(rank, folder):
+    torch.set_num_threads(1)
+    dist.init_process_group('gloo', init_method=f'file://{folder}/group', rank=rank, world_size=2)
+    found = {name: train(rank, gradaug) for name, gradaug in SETTINGS.items()}
+    model = build(tiny_config('MaskRCNN', SETTINGS['soft_labels']))
+    try:
+        GradAugDistributedDataParallel(model, find_unused_parameters=False)
+    except ValueError as error:
+        found['refusal'] = str(error)
+    torch.save(found, f'{folder}/rank{rank}.pth')
+    dist.destroy_process_group()
+
+
+if __name__ == '__main__':
+    main(int(sys.argv[1]), sys.argv[2])
