@@ -1,5 +1,6 @@
 """Running the project's commands as users do, cut down to tiny data."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -41,6 +42,19 @@ def run(*command, cwd=ROOT, **env):
         timeout=600,
     )
     return done.returncode, done.stdout + done.stderr
+
+
+def load_tool(name):
+    """A script of tools/ as a module, for its functions."""
+    sys.path.insert(0, str(ROOT / 'tools'))  # scripts import their neighbours
+    try:
+        spec = importlib.util.spec_from_file_location(name, ROOT / 'tools' / f'{name}.py')
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(ROOT / 'tools'))
+    return module
 
 
 def run_two_ranks(script, folder):

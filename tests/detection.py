@@ -17,7 +17,8 @@ from mmengine.config import ConfigDict
 from mmengine.hub import get_config
 from mmengine.structures import InstanceData
 
-CLASSES = 3
+CLASS_NAMES = ('circle', 'square', 'triangle')
+CLASSES = len(CLASS_NAMES)
 WIDTH = 8  # of the first stage
 MODELS_OF_MMDET = {
     'MaskRCNN': 'mask_rcnn/mask-rcnn_r50_fpn_1x_coco',
@@ -95,7 +96,9 @@ def tiny_config(detector: str = 'MaskRCNN', gradaug: Optional[dict] = None, **ch
 SCALES = dict(type='RandomScale', factors=[1.0, 0.8, 0.6])
 
 
-def build(config: dict, dtype: torch.dtype = torch.float32, seed: int = 0) -> torch.nn.Module:
+def build(
+    config: dict, dtype: torch.dtype = torch.float32, seed: int = 0, initialise: bool = True
+) -> torch.nn.Module:
     torch.manual_seed(seed)
     config = copy.deepcopy(config)
     if dtype == torch.float64:
@@ -104,7 +107,8 @@ def build(config: dict, dtype: torch.dtype = torch.float32, seed: int = 0) -> to
         )
     model = MODELS.build({**config, '_scope_': 'mmdet'})
     logging.disable(logging.INFO)  # a line for each parameter
-    model.init_weights()
+    if initialise:
+        model.init_weights()
     logging.disable(logging.NOTSET)
     return model.to(dtype).train()
 

@@ -12,6 +12,7 @@ from helpers import (
     stock_and_gradaug,
 )
 
+
 @pytest.fixture(scope='module')
 def ranks(tmp_path_factory):
     return run_two_ranks('two_ranks.py', tmp_path_factory.mktemp('ranks'))

@@ -5,10 +5,14 @@ import copy
 import numpy as np
 import pytest
 import torch
-from command_line import run_two_ranks
-from detection import build, naive_loss, random_batch, stock_and_gradaug, tiny_config
+from command_line import load_tool, run_two_ranks
+from detection import CLASS_NAMES, build, naive_loss, random_batch, stock_and_gradaug, tiny_config
 from helpers import sgd
+from mmdet.datasets import CocoDataset
+from mmdet.evaluation import CocoMetric
 from mmdet.models import MaskRCNN
+from mmengine.optim import OptimWrapper
+from mmengine.registry import init_default_scope
 from two_ranks_detection import SETTINGS, data
 
 from mmgradaug.models import GradAugMaskRCNN, SlimmableResNet
@@ -135,3 +139,55 @@ def test_a_subnetwork_that_fails_leaves_the_full_network():
     assert calls == [None, 0.5] and model.backbone.conv1.dial.width is None
     with subnetwork(model, 0.5):
         assert model.backbone.conv1.dial.width == 0.5
+
+
+def test_overfits_eight_images(tmp_path):
+    """Box and mask AP on the training images, where an untrained network has none."""
+    init_default_scope('mmdet')
+    load_tool('make_shapes').generate(tmp_path / 'shapes', train=8, val=1, size=(96, 64), seed=0)
+    annotations = 'annotations/instances_train2017.json'
+    dataset = CocoDataset(
+        data_root=str(tmp_path / 'shapes'), ann_file=annotations,
+        data_prefix=dict(img='train2017/'), metainfo=dict(classes=CLASS_NAMES),
+        pipeline=[
+            dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+            dict(type='Resize', scale_factor=1.0), dict(type='PackDetInputs'),
+        ],
+    )  # fmt: skip
+    items = [dataset[i] for i in range(len(dataset))]
+
+    def batch(numbers):
+        return dict(
+            inputs=[items[i]['inputs'] for i in numbers],
+            data_samples=[copy.deepcopy(items[i]['data_samples']) for i in numbers],
+        )
+
+    def average_precision(model):
+        metric = CocoMetric(ann_file=f'{tmp_path}/shapes/{annotations}', metric=['bbox', 'segm'])
+        metric.dataset_meta = dataset.metainfo
+        model.eval()
+        for i in range(len(items)):
+            with torch.no_grad():
+                metric.process({}, [sample.to_dict() for sample in model.test_step(batch([i]))])
+        model.train()
+        result = metric.evaluate(len(items))
+        return result['coco/bbox_mAP'], result['coco/segm_mAP']
+
+    gradaug = dict(min_width=0.8, transforms=dict(type='RandomScale', factors=[1.0, 0.8]))
+    config = tiny_config('MaskRCNN', gradaug)
+    config['test_cfg'].rcnn.score_thr = 0.0
+    config['rpn_head'].anchor_generator.scales = [4]
+    model = build(config)
+    assert max(average_precision(model)) < 0.01
+
+    iterations, rng = 130, np.random.default_rng(0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.003)
+    optim_wrapper = OptimWrapper(optimizer, clip_grad=dict(max_norm=10))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 0.003, total_steps=iterations, pct_start=0.1
+    )
+    for iteration in range(iterations):
+        model.announce_iteration(0, iteration, active=True)
+        model.train_step(batch(rng.permutation(len(items))[:4]), optim_wrapper)
+        schedule.step()
+    assert min(average_precision(model)) > 0.15

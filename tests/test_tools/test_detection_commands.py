@@ -1,0 +1,153 @@
+"""The detection commands of the README, on generated shapes: mim, tools/train.py, tools/test.py."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from command_line import load_tool, run, scalars
+
+CONFIG = 'configs/mask_rcnn_gradaug.py'
+# ResNet-50 Mask R-CNN cut down to a tiny one, by options alone.
+TINY = [
+    'model.backbone.depth=18', 'model.backbone.base_channels=8', 'model.neck.in_channels=[8,16,32,64]',
+    'model.neck.out_channels=32', 'model.rpn_head.in_channels=32', 'model.rpn_head.feat_channels=32',
+    'model.roi_head.bbox_roi_extractor.out_channels=32', 'model.roi_head.bbox_head.in_channels=32',
+    'model.roi_head.bbox_head.fc_out_channels=32', 'model.roi_head.bbox_head.num_classes=3',
+    'model.roi_head.mask_roi_extractor.out_channels=32', 'model.roi_head.mask_head.in_channels=32',
+    'model.roi_head.mask_head.conv_out_channels=32', 'model.roi_head.mask_head.num_classes=3',
+    # An untrained detector is sure of nothing.
+    'model.test_cfg.rcnn.score_thr=0.0',
+    *(f'{name}_dataloader.dataset.metainfo.classes=[circle,square,triangle]'
+      for name in ('train', 'val', 'test')),
+    *(f'{name}_dataloader.num_workers=0' for name in ('train', 'val', 'test')),
+    *(f'{name}_dataloader.persistent_workers=False' for name in ('train', 'val', 'test')),
+    'train_dataloader.dataset.pipeline.2.scale=(160,100)',
+    'val_dataloader.dataset.pipeline.1.scale=(160,100)',
+    'test_dataloader.dataset.pipeline.1.scale=(160,100)',
+    'default_hooks.logger.interval=1',
+]  # fmt: skip
+RUN = ['train_cfg.max_epochs=1', 'model.gradaug.num_subnets=2']
+
+
+@pytest.fixture(scope='module')
+def shapes(tmp_path_factory):
+    root = tmp_path_factory.mktemp('data') / 'shapes'
+    load_tool('make_shapes').generate(root, train=10, val=6, seed=0)
+    return root
+
+
+@pytest.fixture(scope='module')
+def pretrained(tmp_path_factory):
+    """A classifier's checkpoint, as configs/gradaug_r50_imagenet.py leaves it but for its size."""
+    from mmpretrain.models import ResNet
+
+    backbone = ResNet(depth=18, stem_channels=8, base_channels=8)
+    weights = {f'backbone.{name}': value for name, value in backbone.state_dict().items()}
+    path = tmp_path_factory.mktemp('imagenet') / 'epoch_120.pth'
+    torch.save(dict(state_dict={**weights, 'head.fc.weight': torch.zeros(1000, 64)}), path)
+    return path
+
+
+@pytest.fixture(scope='module')
+def trained(shapes, pretrained, tmp_path_factory):
+    """What ``mim train mmdet`` leaves."""
+    work_dir = tmp_path_factory.mktemp('work')
+    mim = Path(sys.executable).parent / 'mim'
+    init = f'model.backbone.init_cfg.checkpoint={pretrained}'
+    code, output = run(
+        mim, 'train', 'mmdet', CONFIG, '--launcher', 'none', '--gpus', '0', '-y', '--work-dir', work_dir,
+        '--cfg-options', *TINY, *RUN, init, COCO_ROOT=str(shapes),
+    )  # fmt: skip
+    assert code == 0, output[-5000:]
+    return work_dir, output
+
+
+def test_mim_train_mmdet_trains_with_gradaug(trained):
+    work_dir, output = trained
+    assert 'GradAug: 2 sub-networks of width 0.9 to 1 an iteration' in output
+    assert 'the backbone starts from all its weights' in output
+    assert 'coco/bbox_mAP' in output and 'coco/segm_mAP' in output
+    steps = scalars(work_dir)
+    assert len(steps) >= 4
+    for step in steps:
+        assert step['loss'] == pytest.approx(
+            step['loss_full'] + step['loss_subnet0'] + step['loss_subnet1'], rel=1e-3
+        )
+        assert step['width_subnet0'] == 0.9 and 0.9 <= step['width_subnet1'] <= 1
+    assert (work_dir / 'epoch_1.pth').is_file()
+
+
+def test_training_goes_on_and_the_result_is_tested(trained, shapes, pretrained, tmp_path):
+    work_dir, _ = trained
+    init = f'model.backbone.init_cfg.checkpoint={pretrained}'
+    code, output = run(
+        sys.executable, 'tools/train.py', CONFIG, '--work-dir', work_dir, '--resume',
+        '--cfg-options', *TINY, 'train_cfg.max_epochs=2', 'model.gradaug.num_subnets=2', init,
+        COCO_ROOT=str(shapes),
+    )  # fmt: skip
+    assert code == 0, output[-5000:]
+    assert 'resumed epoch: 1' in output and (work_dir / 'epoch_2.pth').is_file()
+
+    code, output = run(
+        sys.executable, 'tools/test.py', CONFIG, work_dir / 'epoch_2.pth', '--work-dir', tmp_path / 'test',
+        '--out-metrics', tmp_path / 'metrics.json', '--out-coco', tmp_path / 'results' / 'shapes',
+        '--cfg-options', *TINY, COCO_ROOT=str(shapes),
+    )  # fmt: skip
+    assert code == 0, output[-5000:]
+    assert 'Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all' in output
+    assert 'coco/bbox_mAP: ' in output and 'coco/segm_mAP: ' in output
+    metrics = json.loads((tmp_path / 'metrics.json').read_text())
+    assert 0 <= metrics['coco/bbox_mAP'] <= 1 and 0 <= metrics['coco/segm_mAP'] <= 1
+    # The results are those of the val images, in COCO's form; pycocotools agrees on the AP.
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    truth = COCO(str(shapes / 'annotations' / 'instances_val2017.json'))
+    found = truth.loadRes(str(tmp_path / 'results' / 'shapes.segm.json'))
+    evaluation = COCOeval(truth, found, 'segm')
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    assert evaluation.stats[0] == pytest.approx(metrics['coco/segm_mAP'], abs=1e-3)
+    boxes = json.loads((tmp_path / 'results' / 'shapes.bbox.json').read_text())
+    assert {box['image_id'] for box in boxes} <= set(truth.getImgIds()) and boxes
+
+
+def test_out_coco_needs_a_coco_metric(tmp_path):
+    checkpoint = tmp_path / 'x.pth'
+    torch.save({}, checkpoint)
+    code, output = run(
+        sys.executable, 'tools/test.py', 'configs/quickstart/digits_baseline.py', checkpoint,
+        '--work-dir', tmp_path, '--out-coco', tmp_path / 'results',
+    )  # fmt: skip
+    assert code != 0 and '--out-coco: the config has no CocoMetric' in output
+
+
+def test_without_the_pretrained_backbone_nothing_is_trained(shapes, tmp_path):
+    code, output = run(
+        sys.executable, 'tools/train.py', CONFIG, '--work-dir', tmp_path / 'work', '--cfg-options', *TINY,
+        COCO_ROOT=str(shapes),
+    )  # fmt: skip
+    assert code != 0
+    assert 'work_dirs/gradaug_r50_imagenet/epoch_120.pth is not there' in output
+    assert 'It is what configs/gradaug_r50_imagenet.py trains' in output
+    assert not list((tmp_path / 'work').rglob('*.pth'))
+
+
+def test_two_processes_train_the_baseline_and_gradaug(shapes, pretrained, tmp_path):
+    """tools/dist_train.sh and dist_test.sh; SyncBN needs GPUs, so plain batch norm here."""
+    options = ['--cfg-options', *TINY, *RUN, f'model.backbone.init_cfg.checkpoint={pretrained}']
+    options += ['model.backbone.norm_cfg.type=BN']
+    code, output = run(
+        'tools/dist_train.sh', CONFIG, 2, '--work-dir', tmp_path, *options, COCO_ROOT=str(shapes)
+    )
+    assert code == 0, output[-5000:]
+    assert 'loss_subnet1' in output
+    code, output = run(
+        'tools/dist_test.sh', CONFIG, tmp_path / 'epoch_1.pth', 2, '--work-dir', tmp_path, *options,
+        COCO_ROOT=str(shapes),
+    )  # fmt: skip
+    assert code == 0, output[-5000:]
+    assert output.count('\ncoco/segm_mAP: ') == 1
