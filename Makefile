@@ -5,7 +5,7 @@ PYTHON ?=
 PYTEST_ARGS ?=
 
 VENV := .venv
-CODE := $(wildcard mmgradaug configs tools tests benchmarks)
+CODE := $(wildcard mmgradaug mmcv_ext_fallback configs tools tests benchmarks)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup quickstart test lint format doctor clean
@@ -36,5 +36,5 @@ doctor:  ## say what is wrong with the environment, and what to type
 	else $(or $(PYTHON),python3) mmgradaug/doctor.py; fi
 
 clean:  ## remove caches and build output (keeps .venv, data and work_dirs)
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf build dist *.egg-info mmcv_ext_fallback/build mmcv_ext_fallback/*.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -12,6 +12,25 @@ import torch
 ROOT = Path(__file__).parents[1]
 # A network for the runs that are not about ResNet-50.
 SMALL = ['model.backbone.depth=18', 'model.head.in_channels=512']
+# ResNet-50 Mask R-CNN cut down to a tiny one, by options alone.
+TINY_MASK_RCNN = [
+    'model.backbone.depth=18', 'model.backbone.base_channels=8', 'model.neck.in_channels=[8,16,32,64]',
+    'model.neck.out_channels=32', 'model.rpn_head.in_channels=32', 'model.rpn_head.feat_channels=32',
+    'model.roi_head.bbox_roi_extractor.out_channels=32', 'model.roi_head.bbox_head.in_channels=32',
+    'model.roi_head.bbox_head.fc_out_channels=32', 'model.roi_head.bbox_head.num_classes=3',
+    'model.roi_head.mask_roi_extractor.out_channels=32', 'model.roi_head.mask_head.in_channels=32',
+    'model.roi_head.mask_head.conv_out_channels=32', 'model.roi_head.mask_head.num_classes=3',
+    # An untrained detector is sure of nothing.
+    'model.test_cfg.rcnn.score_thr=0.0',
+    *(f'{name}_dataloader.dataset.metainfo.classes=[circle,square,triangle]'
+      for name in ('train', 'val', 'test')),
+    *(f'{name}_dataloader.num_workers=0' for name in ('train', 'val', 'test')),
+    *(f'{name}_dataloader.persistent_workers=False' for name in ('train', 'val', 'test')),
+    'train_dataloader.dataset.pipeline.2.scale=(160,100)',
+    'val_dataloader.dataset.pipeline.1.scale=(160,100)',
+    'test_dataloader.dataset.pipeline.1.scale=(160,100)',
+    'default_hooks.logger.interval=1',
+]  # fmt: skip
 NO_GPU = {'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1', 'PYTHONWARNINGS': 'ignore'}
 
 

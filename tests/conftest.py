@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from command_line import load_tool
 from mmengine.registry import DefaultScope
 from PIL import Image
 
@@ -34,3 +35,22 @@ def imagenet(tmp_path_factory):
             pixels = rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / '0.JPEG')
     return root
+
+
+@pytest.fixture(scope='session')
+def shapes(tmp_path_factory):
+    root = tmp_path_factory.mktemp('data') / 'shapes'
+    load_tool('make_shapes').generate(root, train=10, val=6, seed=0)
+    return root
+
+
+@pytest.fixture(scope='session')
+def pretrained(tmp_path_factory):
+    """A classifier's checkpoint, as configs/gradaug_r50_imagenet.py leaves it but for its size."""
+    from mmpretrain.models import ResNet
+
+    backbone = ResNet(depth=18, stem_channels=8, base_channels=8)
+    weights = {f'backbone.{name}': value for name, value in backbone.state_dict().items()}
+    path = tmp_path_factory.mktemp('imagenet') / 'epoch_120.pth'
+    torch.save(dict(state_dict={**weights, 'head.fc.weight': torch.zeros(1000, 64)}), path)
+    return path

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from command_line import ROOT, SMALL, options, run
+from command_line import ROOT, SMALL, TINY_MASK_RCNN, options, run
 from mmengine.config import Config
 
 README = (ROOT / 'README.md').read_text()
@@ -22,20 +22,22 @@ COMMANDS = [
 
 
 @pytest.fixture(scope='module')
-def user(imagenet, tmp_path_factory):
-    """A folder like a checkout, with ImageNet in place and the README's config."""
+def user(imagenet, shapes, pretrained, tmp_path_factory):
+    """A folder like a checkout, with the data in place, a pretrained backbone, the README's config."""
     folder = tmp_path_factory.mktemp('user')
     for name in ('configs', 'tools', 'Makefile'):
         (folder / name).symlink_to(ROOT / name)
     (folder / 'data').mkdir()
     (folder / 'data' / 'imagenet').symlink_to(imagenet)
+    (folder / 'data' / 'coco').symlink_to(shapes)
+    (folder / 'epoch_120.pth').symlink_to(pretrained)
     (folder / 'my_config.py').write_text(CONFIG)
     return folder
 
 
 def run_small(command, user, imagenet):
     """A training or testing command with tiny settings at its end, and 2 processes instead of 8."""
-    parts = shlex.split(command.replace('epoch_120.pth', 'epoch_1.pth'))
+    parts = shlex.split(re.sub(r'epoch_\d+.pth', 'epoch_1.pth', command))
     parts = ['2' if part == '8' else part for part in parts]
     if parts[0] in ('python', 'mim'):
         parts[0] = str(Path(sys.executable).parent / parts[0])
@@ -43,13 +45,19 @@ def run_small(command, user, imagenet):
         more = [f'{name}_dataloader.persistent_workers=False' for name in ('train', 'val')]
     else:
         more = [f'work_dir={user}/work_dirs/gradaug_r50_imagenet']
+    if 'mask_rcnn' in command:
+        # SyncBN needs GPUs in several processes.
+        settings = ['--cfg-options', *TINY_MASK_RCNN, 'model.backbone.norm_cfg.type=BN']
+        settings += [f'model.backbone.init_cfg.checkpoint={user}/epoch_120.pth']
+        settings += ['train_cfg.max_epochs=1', f'work_dir={user}/work_dirs/mask_rcnn_gradaug']
+    else:
+        settings = options(imagenet, *SMALL, *more)
     path = f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
-    settings = options(imagenet, *SMALL, *more)
     return run(*parts, *settings, cwd=user, PATH=path, PORT='29641')
 
 
 def test_there_are_commands():
-    assert len(COMMANDS) == 7, COMMANDS
+    assert len(COMMANDS) == 12, COMMANDS
 
 
 @pytest.mark.parametrize('command', [c for c in COMMANDS if c.startswith('make ')])
@@ -64,7 +72,7 @@ def test_command_runs(command, user, imagenet):
     """In the README's order: testing finds the checkpoint that training left."""
     code, output = run_small(command, user, imagenet)
     assert code == 0, output[-3000:]
-    assert 'accuracy/top1' in output
+    assert ('coco/segm_mAP' if 'mask_rcnn' in command else 'accuracy/top1') in output
     if 'train' in command:
         assert 'loss_subnet2' in output
 
@@ -75,16 +83,24 @@ def test_lines_that_add_gradaug_are_five():
     assert len([line for line in body.splitlines() if line not in ('model = dict(', '')]) == 5
 
 
-def test_linked_files_exist_and_every_imagenet_config_is_in_the_table():
+def test_linked_files_exist_and_every_config_is_named():
     links = re.findall(r'\]\((?!https?:)([^)#]+)\)', README)
     assert all((ROOT / link).exists() for link in links)
     configs = {str(p.relative_to(ROOT)) for p in (ROOT / 'configs' / 'imagenet').glob('*.py')}
-    assert configs | {'configs/gradaug_r50_imagenet.py'} <= set(links)
+    configs |= {str(p.relative_to(ROOT)) for p in (ROOT / 'configs' / 'coco').glob('*.py')}
+    assert configs | {'configs/gradaug_r50_imagenet.py', 'configs/mask_rcnn_gradaug.py'} <= set(
+        links
+    )
 
 
 def test_figures_of_the_table_are_those_of_the_config_headers():
     rows = re.findall(r'\| \[[^]]+\]\((configs/[^)]+)\) \|[^|]*\| ([\d.]+) / ', README)
-    assert len(rows) == 6
+    rows = [row for row in rows if 'mask_rcnn' not in row[0]]
+    assert len(rows) == 8
     for path, top1 in rows:
         assert f'{top1} top-1' in (ROOT / path).read_text(), path
         Config.fromfile(ROOT / path)
+    rows = re.findall(r'\]\((configs/[^)]*mask_rcnn[^)]*)\) \|[^|]*\| ([\d.]+) / ([\d.]+)', README)
+    assert len(rows) == 5
+    for path, box, mask in rows:
+        assert f'{box} box AP, {mask} mask AP' in (ROOT / path).read_text(), path

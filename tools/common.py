@@ -1,13 +1,16 @@
-"""What tools/train.py and tools/test.py share: OpenMMLab's flags, and running without a GPU."""
+"""What the tools share: OpenMMLab's flags, running without a GPU, and strictness on checkpoints."""
 
 import argparse
 import os
+import pickle
 import sys
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from mmengine.config import Config, DictAction
+from mmengine.model import is_model_wrapper
+from mmengine.runner import CheckpointLoader
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,3 +73,34 @@ def prepare_launch(cfg: Config) -> None:
         type='MMDistributedDataParallel', broadcast_buffers=False
     )
     cfg.model_wrapper_cfg.device_ids = None
+
+
+def require_checkpoint(checkpoint: str) -> None:
+    """Exit if there is no such file; of a URL nothing is known yet."""
+    if '://' not in checkpoint and not Path(checkpoint).is_file():
+        sys.exit(f'{sys.argv[0]}: no such checkpoint: {checkpoint}')
+
+
+def check_fits(model: torch.nn.Module, checkpoint: str, config: str) -> None:
+    """Exit if a weight is missing, too many or of another shape; MMEngine would only warn of it."""
+    model = model.module if is_model_wrapper(model) else model
+    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    try:
+        loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        sys.exit(f'{checkpoint} is not a checkpoint that PyTorch can read: {error}')
+    weights = loaded.get('state_dict', loaded)
+    found = {
+        name[7:] if name.startswith('module.') else name: tuple(value.shape)
+        for name, value in weights.items()
+    }
+    differing = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
+    if differing:
+        lines = [
+            f'  {name}: {found.get(name, "missing")} in the checkpoint, '
+            f'{wanted.get(name, "unknown")} in the model'
+            for name in differing[:5]
+        ]
+        if len(differing) > 5:
+            lines.append(f'  ... and {len(differing) - 5} more')
+        sys.exit('\n'.join([f'{checkpoint} is not a checkpoint of {config}:', *lines]))

@@ -6,48 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import load_tool, run, scalars
+from command_line import TINY_MASK_RCNN, run, scalars
 
 CONFIG = 'configs/mask_rcnn_gradaug.py'
-# ResNet-50 Mask R-CNN cut down to a tiny one, by options alone.
-TINY = [
-    'model.backbone.depth=18', 'model.backbone.base_channels=8', 'model.neck.in_channels=[8,16,32,64]',
-    'model.neck.out_channels=32', 'model.rpn_head.in_channels=32', 'model.rpn_head.feat_channels=32',
-    'model.roi_head.bbox_roi_extractor.out_channels=32', 'model.roi_head.bbox_head.in_channels=32',
-    'model.roi_head.bbox_head.fc_out_channels=32', 'model.roi_head.bbox_head.num_classes=3',
-    'model.roi_head.mask_roi_extractor.out_channels=32', 'model.roi_head.mask_head.in_channels=32',
-    'model.roi_head.mask_head.conv_out_channels=32', 'model.roi_head.mask_head.num_classes=3',
-    # An untrained detector is sure of nothing.
-    'model.test_cfg.rcnn.score_thr=0.0',
-    *(f'{name}_dataloader.dataset.metainfo.classes=[circle,square,triangle]'
-      for name in ('train', 'val', 'test')),
-    *(f'{name}_dataloader.num_workers=0' for name in ('train', 'val', 'test')),
-    *(f'{name}_dataloader.persistent_workers=False' for name in ('train', 'val', 'test')),
-    'train_dataloader.dataset.pipeline.2.scale=(160,100)',
-    'val_dataloader.dataset.pipeline.1.scale=(160,100)',
-    'test_dataloader.dataset.pipeline.1.scale=(160,100)',
-    'default_hooks.logger.interval=1',
-]  # fmt: skip
 RUN = ['train_cfg.max_epochs=1', 'model.gradaug.num_subnets=2']
-
-
-@pytest.fixture(scope='module')
-def shapes(tmp_path_factory):
-    root = tmp_path_factory.mktemp('data') / 'shapes'
-    load_tool('make_shapes').generate(root, train=10, val=6, seed=0)
-    return root
-
-
-@pytest.fixture(scope='module')
-def pretrained(tmp_path_factory):
-    """A classifier's checkpoint, as configs/gradaug_r50_imagenet.py leaves it but for its size."""
-    from mmpretrain.models import ResNet
-
-    backbone = ResNet(depth=18, stem_channels=8, base_channels=8)
-    weights = {f'backbone.{name}': value for name, value in backbone.state_dict().items()}
-    path = tmp_path_factory.mktemp('imagenet') / 'epoch_120.pth'
-    torch.save(dict(state_dict={**weights, 'head.fc.weight': torch.zeros(1000, 64)}), path)
-    return path
 
 
 @pytest.fixture(scope='module')
@@ -58,7 +20,7 @@ def trained(shapes, pretrained, tmp_path_factory):
     init = f'model.backbone.init_cfg.checkpoint={pretrained}'
     code, output = run(
         mim, 'train', 'mmdet', CONFIG, '--launcher', 'none', '--gpus', '0', '-y', '--work-dir', work_dir,
-        '--cfg-options', *TINY, *RUN, init, COCO_ROOT=str(shapes),
+        '--cfg-options', *TINY_MASK_RCNN, *RUN, init, COCO_ROOT=str(shapes),
     )  # fmt: skip
     assert code == 0, output[-5000:]
     return work_dir, output
@@ -84,7 +46,7 @@ def test_training_goes_on_and_the_result_is_tested(trained, shapes, pretrained, 
     init = f'model.backbone.init_cfg.checkpoint={pretrained}'
     code, output = run(
         sys.executable, 'tools/train.py', CONFIG, '--work-dir', work_dir, '--resume',
-        '--cfg-options', *TINY, 'train_cfg.max_epochs=2', 'model.gradaug.num_subnets=2', init,
+        '--cfg-options', *TINY_MASK_RCNN, 'train_cfg.max_epochs=2', 'model.gradaug.num_subnets=2', init,
         COCO_ROOT=str(shapes),
     )  # fmt: skip
     assert code == 0, output[-5000:]
@@ -93,7 +55,7 @@ def test_training_goes_on_and_the_result_is_tested(trained, shapes, pretrained, 
     code, output = run(
         sys.executable, 'tools/test.py', CONFIG, work_dir / 'epoch_2.pth', '--work-dir', tmp_path / 'test',
         '--out-metrics', tmp_path / 'metrics.json', '--out-coco', tmp_path / 'results' / 'shapes',
-        '--cfg-options', *TINY, COCO_ROOT=str(shapes),
+        '--cfg-options', *TINY_MASK_RCNN, COCO_ROOT=str(shapes),
     )  # fmt: skip
     assert code == 0, output[-5000:]
     assert 'Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all' in output
@@ -127,27 +89,10 @@ def test_out_coco_needs_a_coco_metric(tmp_path):
 
 def test_without_the_pretrained_backbone_nothing_is_trained(shapes, tmp_path):
     code, output = run(
-        sys.executable, 'tools/train.py', CONFIG, '--work-dir', tmp_path / 'work', '--cfg-options', *TINY,
+        sys.executable, 'tools/train.py', CONFIG, '--work-dir', tmp_path / 'work', '--cfg-options', *TINY_MASK_RCNN,
         COCO_ROOT=str(shapes),
     )  # fmt: skip
     assert code != 0
     assert 'work_dirs/gradaug_r50_imagenet/epoch_120.pth is not there' in output
     assert 'It is what configs/gradaug_r50_imagenet.py trains' in output
     assert not list((tmp_path / 'work').rglob('*.pth'))
-
-
-def test_two_processes_train_the_baseline_and_gradaug(shapes, pretrained, tmp_path):
-    """tools/dist_train.sh and dist_test.sh; SyncBN needs GPUs, so plain batch norm here."""
-    options = ['--cfg-options', *TINY, *RUN, f'model.backbone.init_cfg.checkpoint={pretrained}']
-    options += ['model.backbone.norm_cfg.type=BN']
-    code, output = run(
-        'tools/dist_train.sh', CONFIG, 2, '--work-dir', tmp_path, *options, COCO_ROOT=str(shapes)
-    )
-    assert code == 0, output[-5000:]
-    assert 'loss_subnet1' in output
-    code, output = run(
-        'tools/dist_test.sh', CONFIG, tmp_path / 'epoch_1.pth', 2, '--work-dir', tmp_path, *options,
-        COCO_ROOT=str(shapes),
-    )  # fmt: skip
-    assert code == 0, output[-5000:]
-    assert output.count('\ncoco/segm_mAP: ') == 1

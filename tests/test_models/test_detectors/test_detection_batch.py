@@ -13,7 +13,8 @@ from mmdet.structures.mask import BitmapMasks, PolygonMasks
 from mmengine.structures import InstanceData, PixelData
 
 from mmgradaug.models.detectors import DetectionBatch, transform_batch
-from mmgradaug.subnets import Chain, NoChange, Resize as ResizeOperation, Rotate90, Scale
+from mmgradaug.subnets import Chain, NoChange, Rotate90, Scale
+from mmgradaug.subnets import Resize as ResizeOperation
 
 SIZES = ((64, 96), (61, 83), (97, 50))
 
