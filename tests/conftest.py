@@ -1,5 +1,7 @@
 """Makes tests/helpers.py importable (pytest puts a conftest's folder on the path), and calms threads."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
@@ -13,14 +15,27 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
-@pytest.fixture(autouse=True)
-def _alone():
+@contextmanager
+def _scopes_restored():
     """A Runner leaves its scope behind, in which the next test's names would be looked up."""
-    torch.manual_seed(0)
     scopes = DefaultScope._instance_dict.copy()
     yield
     DefaultScope._instance_dict.clear()
     DefaultScope._instance_dict.update(scopes)
+
+
+@pytest.fixture(autouse=True)
+def _alone():
+    torch.manual_seed(0)
+    with _scopes_restored():
+        yield
+
+
+@pytest.fixture(autouse=True, scope='module')
+def _module_alone():
+    """A module's own fixtures may leave a scope behind as well."""
+    with _scopes_restored():
+        yield
 
 
 @pytest.fixture(scope='session')
