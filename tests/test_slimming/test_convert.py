@@ -13,9 +13,11 @@ from torch import nn
 from mmgradaug.slimming import (
     SlimmableSyncBatchNorm,
     SlimmingError,
+    convert_layers,
     make_slimmable,
     slimmable_layers,
     subnetwork,
+    try_subnetworks,
 )
 
 
@@ -151,6 +153,43 @@ def test_keep_outputs():
         make_slimmable(torchvision.models.resnet18(), keep_outputs=['fx'])
     with pytest.raises(TypeError, match=r"write \['fc'\]"):
         make_slimmable(torchvision.models.resnet18(), keep_outputs='fc')
+
+
+def test_a_grouped_convolution_in_a_head_is_kept_as_long_as_its_inputs_are():
+    head = nn.Sequential(nn.Conv2d(8, 8, 1), nn.Conv2d(8, 12, 3, groups=4, padding=1))
+    assert make_slimmable(head, keep_outputs=True) == 2
+    x = torch.randn(2, 8, 5, 5)
+    plain = head(x)
+    with subnetwork(head, 0.5):
+        torch.testing.assert_close(head(x), plain, rtol=0, atol=0)
+        # Four inputs reach the first layer, which still gives eight.
+        slimmed = nn.functional.conv2d(x[:, :4], head[0].weight[:, :4], head[0].bias)
+        torch.testing.assert_close(head(x[:, :4]), head[1](slimmed))
+        with pytest.raises(SlimmingError, match='4 groups'):
+            head[1](x[:, :4])
+
+
+def test_what_is_tried_can_be_said():
+    """A part of the module, of which the whole accepts no images."""
+
+    class Whole(nn.Module):
+        def __init__(self, body):
+            super().__init__()
+            self.body = body
+
+        def forward(self):
+            raise AssertionError('not to be run')
+
+    def body(module, images):
+        return module.body(images)
+
+    whole = Whole(nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1)))
+    convert_layers(whole)
+    try_subnetworks(whole, forward=body)
+    joined = Whole(Join())
+    convert_layers(joined)
+    with pytest.raises(SlimmingError, match="layer 'body.c'"):
+        try_subnetworks(joined, forward=body)
 
 
 def test_a_subclass_with_its_own_use_of_the_weight_is_refused():

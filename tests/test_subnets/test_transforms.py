@@ -1,3 +1,4 @@
+import mmcv
 import numpy as np
 import pytest
 import torch
@@ -6,7 +7,7 @@ from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 
 from mmgradaug.registry import BATCH_TRANSFORMS
-from mmgradaug.subnets import Chain, Resize, Rotate90, build_batch_transform
+from mmgradaug.subnets import Chain, Resize, Rotate90, Scale, build_batch_transform
 
 IMAGES = torch.randn(2, 3, 8, 6)
 
@@ -35,6 +36,23 @@ def test_resize_options():
     transform = build_batch_transform(dict(type='RandomResize', sizes=[4], align_corners=False))
     out = draws(transform, 1)[0](IMAGES)
     assert torch.equal(out, F.interpolate(IMAGES, (4, 4), mode='bilinear', align_corners=False))
+
+
+def test_random_scale_is_relative_to_the_images():
+    transform = build_batch_transform(dict(type='RandomScale', factors=[1, 0.75, 0.5]))
+    operations = draws(transform)
+    assert set(operations) == {Scale(1.0), Scale(0.75), Scale(0.5)}
+    share = np.mean([op == Scale(0.75) for op in operations])
+    assert 0.2 < share < 0.47
+    out = Scale(0.75)(IMAGES)  # 6 x 4.5 pixels, rounded half up
+    expected = F.interpolate(IMAGES, (6, 5), mode='bilinear', align_corners=False)
+    assert torch.equal(out, expected)
+    assert Scale(1.0)(IMAGES) is IMAGES
+    # OpenCV's resizing, which is the pipelines'.
+    image = np.random.default_rng(0).random((40, 60, 3), dtype=np.float32)
+    ours = Scale(0.7)(torch.from_numpy(image).permute(2, 0, 1)[None])[0].permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(ours, mmcv.imresize(image, (42, 28)), atol=1e-5)
+    assert Scale(0.01)(IMAGES).shape == (2, 3, 1, 1)
 
 
 def test_rotation_moves_pixels_counter_clockwise():
@@ -89,6 +107,11 @@ def test_own_transform_by_the_registry():
         (dict(type='RandomResize', sizes=[0.5]), ValueError, 'number of pixels'),
         (dict(type='RandomResize', sizes=[8], mode='cubic'), ValueError, "mode 'cubic'"),
         (dict(type='RandomResize', size=[8]), TypeError, r"unknown keys \['size'\]"),
+        (dict(type='RandomScale', factors=[]), ValueError, r'factors=\[1.0, 0.857'),
+        (dict(type='RandomScale', factors=0.5), ValueError, 'list of one or more factors'),
+        (dict(type='RandomScale', factors=[1, 0]), ValueError, 'number above 0'),
+        (dict(type='RandomScale', factors=['1']), ValueError, 'number above 0'),
+        (dict(type='RandomScale', sizes=[8]), TypeError, r"unknown keys \['sizes'\]"),
         (dict(type='Compose', transforms=[]), ValueError, 'Identity'),
         (dict(type='RandomFlip'), KeyError, 'RandomFlip'),
         (object(), TypeError, 'no draw'),

@@ -103,9 +103,10 @@ class DetectionSoftLabels:
         self, head: nn.Module, feats: Sequence[Tensor], batch: DetectionBatch, loss: SoftLabelLoss
     ) -> Tensor:
         sigmoid = head.use_sigmoid_cls
-        total, foreground = feats[0].new_zeros(()), feats[0].new_zeros(())
+        total = foreground = batch.inputs.new_zeros(())
         for level, (full, sub) in enumerate(zip(self.dense, head(feats)[0])):
-            full = full.to(sub.dtype)
+            # Half precision would neither hold positions in pixels nor the sum over locations.
+            full = full.to(batch.inputs.dtype)
             points, inside = _same_points(
                 self.batch, batch, full, sub, *_stride_and_offset(head, level)
             )
@@ -273,8 +274,8 @@ def _same_points(
         locations inside their image.
     """
     height, width = sub.shape[-2:]
-    pixel_y = (torch.arange(height).to(sub) + offset) * stride[1]
-    pixel_x = (torch.arange(width).to(sub) + offset) * stride[0]
+    pixel_y = (torch.arange(height).to(full) + offset) * stride[1]
+    pixel_x = (torch.arange(width).to(full) + offset) * stride[0]
     points, inside = [], []
     for sample, (x_factor, y_factor) in zip(after.data_samples, image_factors(before, after)):
         image_height, image_width = sample.img_shape[:2]
