@@ -45,8 +45,9 @@ class GradAugDistributedDataParallel(MMDistributedDataParallel):
         if not isinstance(module, GradAugMixin):
             raise TypeError(
                 f'GradAugDistributedDataParallel wraps GradAug models, not {type(module).__name__}. '
-                "Write type='mmgradaug.GradAugClassifier' for the model, or remove model_wrapper_cfg "
-                'to train without GradAug'
+                "Write type='mmgradaug.GradAugClassifier', 'mmgradaug.GradAugMaskRCNN' or "
+                "'mmgradaug.GradAugDetector' for the model, or remove model_wrapper_cfg to train without "
+                'GradAug'
             )
         if detect_anomalous_params:
             raise ValueError(

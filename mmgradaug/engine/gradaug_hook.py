@@ -63,7 +63,8 @@ class GradAugHook(Hook):
             raise TypeError(
                 f'the config has a GradAugHook but its model, {type(model).__name__}, is not a GradAug '
                 "model and would train plainly. Write model = dict(type='mmgradaug.GradAugClassifier', "
-                'gradaug=dict(...), ...), or remove the hook'
+                'gradaug=dict(...), ...), for a detector GradAugMaskRCNN or GradAugDetector, or remove '
+                'the hook'
             )
         if isinstance(runner.optim_wrapper, OptimWrapperDict):
             raise TypeError(

@@ -36,6 +36,8 @@ class GradAugMixin:
 
     # Keys of gradaug=dict(...) besides the sampler's; a task adds its own and reads them itself.
     own_options: tuple[str, ...] = ('soft_label_loss', 'example_shape')
+    # What error messages say to write.
+    example_transforms: str = "dict(type='RandomResize', sizes=[224, 192, 160, 128])"
     # Whether a pass may leave parameters without gradient, which DDP has to be prepared for.
     leaves_parameters_unused: bool = False
 
@@ -43,8 +45,7 @@ class GradAugMixin:
         if not isinstance(gradaug, dict):
             raise TypeError(
                 f'{type(self).__name__} needs its hyperparameters, got gradaug={gradaug!r}: write '
-                "gradaug=dict(num_subnets=3, min_width=0.9, transforms=dict(type='RandomResize', "
-                'sizes=[224, 192, 160, 128]))'
+                f'gradaug=dict(num_subnets=3, min_width=0.9, transforms={self.example_transforms})'
             )
         options = {key: gradaug[key] for key in gradaug if key not in self.own_options}
         known = [*inspect.signature(SubnetSampler).parameters, *self.own_options]

@@ -72,8 +72,8 @@ class SubnetSampler:
         if transforms is None or (isinstance(transforms, (list, tuple)) and not transforms):
             raise ValueError(
                 "transforms is missing: write transforms=dict(type='RandomResize', sizes=[224, 192, "
-                "160, 128]), or transforms=dict(type='Identity') to train sub-networks on the original "
-                'images'
+                "160, 128]), in detection dict(type='RandomScale', factors=[1.0, 0.857, 0.714]), or "
+                "dict(type='Identity') to train sub-networks on the original images"
             )
         self.num_subnets = num_subnets
         self.min_width = float(min_width)

@@ -55,6 +55,7 @@ class GradAugDetectorMixin(GradAugMixin):
         SlimmingError: the backbone has nothing to slim or cannot be slimmed.
     """
 
+    example_transforms = "dict(type='RandomScale', factors=[1.0, 0.857, 0.714, 0.571])"
     own_options = (*GradAugMixin.own_options, 'subnets_learn', 'soft_label_parts')
 
     def __init__(self, *args: Any, gradaug: Optional[dict[str, Any]] = None, **kwargs: Any) -> None:
@@ -176,7 +177,7 @@ def gradaug_detector_class(detector: type[BaseDetector]) -> type[BaseDetector]:
 
 
 @MODELS.register_module()
-def GradAugDetector(detector: str, **config: Any) -> BaseDetector:  # noqa: N802  a type in configs
+def GradAugDetector(detector: Optional[str] = None, **config: Any) -> BaseDetector:  # noqa: N802  a type in configs
     """Any detector of MMDetection, trained by GradAug; see :class:`GradAugDetectorMixin`.
 
     Example::

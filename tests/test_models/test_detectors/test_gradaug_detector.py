@@ -191,6 +191,7 @@ def test_any_detector_by_name():
     model = build(dict(config, detector='RetinaNet'))
     assert isinstance(model, RetinaNet)
     for name, message in (
+        (None, "write for instance detector='mmdet.RetinaNet'"),
         ('mmdet.RetinaNt', 'not a detector of MMDetection'),
         ('mmdet.FPN', 'not a detector of MMDetection'),
         ('mmgradaug.GradAugMaskRCNN', "write type='mmgradaug.GradAugMaskRCNN'"),
@@ -223,7 +224,7 @@ def test_wrong_hyperparameters():
         TypeError, "write transforms=dict\\(type='RandomScale'",
         transforms=dict(type='RandomResize', sizes=[64]),
     )  # fmt: skip
-    with pytest.raises(TypeError, match='needs its hyperparameters'):
+    with pytest.raises(TypeError, match="needs its hyperparameters.*type='RandomScale'"):
         config = tiny_config('MaskRCNN')
         build(dict(config, type='mmgradaug.GradAugMaskRCNN'))
 
