@@ -1,16 +1,17 @@
 # Mask R-CNN, ResNet-50-FPN, trained on COCO with GradAug, from a GradAug-pretrained backbone.
 #
-# Paper:    Table 7, "GradAug": 38.2 box AP, 35.4 mask AP on val2017 (the paper's figures; not yet reproduced with this
+# Paper:    Table 7, "GradAug": 38.2 box AP, 35.4 mask AP (the paper's figures; not yet reproduced with this
 #           code). Baseline there: 36.5 / 33.3; GradAug-pretrained alone: 37.7 / 34.5.
 # Setting:  Section 4.4: "the training procedure of GradAug can be directly applied to the detection framework";
-#           MMDetection's Mask R-CNN with FPN, 1x schedule (12 epochs, 8 GPUs with 2 images each, lr 0.02), images of at
-#           most 1000x600. Everything else is in a supplement that could not be found.
+#           MMDetection's Mask R-CNN with FPN, 1x schedule, image resolution 1000x600. Everything else is in a supplement
+#           that could not be found.
 # Hardware: the paper does not say. MMDetection's 1x schedule is for 8 GPUs.
 # Command:  tools/dist_train.sh configs/mask_rcnn_gradaug.py 8
 #           mim train mmdet configs/mask_rcnn_gradaug.py --launcher none --gpus 1
 #           It starts from work_dirs/gradaug_r50_imagenet/epoch_120.pth; another checkpoint:
 #           --cfg-options model.backbone.init_cfg.checkpoint=PATH
-# Assumed:  - n = 3, alpha = 0.9 as on ImageNet, and its sizes {224, 192, 160, 128} as factors: 1000x600, 857x514,
+# Assumed:  - What configs/coco/baseline_mask_rcnn_r50.py assumes of schedule, image size and split.
+#           - n = 3, alpha = 0.9 as on ImageNet, and its sizes {224, 192, 160, 128} as factors: 1000x600, 857x514,
 #             714x429, 571x343.
 #           - The backbone is slimmed, FPN and heads keep their outputs (the first author, of a sister method).
 #           - Sub-networks learn from the ground truth: the simplest reading of "directly applied", since it needs no

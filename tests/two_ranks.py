@@ -74,6 +74,7 @@ def seed_of_the_draws(rank):
     ddp = GradAugDistributedDataParallel(model)
     hook = GradAugHook()
     runner = SimpleNamespace(
+        cfg=dict(),
         model=ddp,
         optim_wrapper=sgd(ddp),
         train_loop=None,

@@ -1,7 +1,7 @@
 # Mask R-CNN, ResNet-50-FPN, on COCO, fine-tuned from a backbone pretrained with CutMix.
 #
-# Paper:    Table 7, "CutMix-pretrained": 36.7 box AP, 33.4 mask AP on val2017 (the paper's figures; not yet
-#           reproduced with this code).
+# Paper:    Table 7, "CutMix-pretrained": 36.7 box AP, 33.4 mask AP (the paper's figures; not yet reproduced
+#           with this code).
 # Setting:  Section 4.4: plain fine-tuning; differs from baseline_mask_rcnn_r50.py in the backbone's weights alone, of
 #           78.6 top-1 in the paper.
 # Hardware: the paper does not say. MMDetection's 1x schedule is for 8 GPUs.

@@ -3,11 +3,16 @@
 # Paper:    none; it has Mask R-CNN only (Table 7). No figure is expected, none has been measured.
 # Setting:  mmdet's fcos/fcos_r50-caffe_fpn_gn-head_1x_coco, with GradAug as in configs/mask_rcnn_gradaug.py.
 # Command:  tools/dist_train.sh configs/coco/gradaug_fcos_r50.py 8
-#           COCO is where MMDetection expects it, data/coco (a link will do); so is the pretrained backbone.
-# Assumed:  what configs/mask_rcnn_gradaug.py assumes.
+#           COCO is where MMDetection expects it, data/coco (a link will do). The backbone starts from torchvision's
+#           ResNet-50, which MMDetection downloads.
+# Assumed:  what configs/mask_rcnn_gradaug.py assumes; and torchvision's weights and normalisation in place of Caffe's,
+#           whose batch norm statistics are folded into weight and bias, so that it cannot be trained on.
 _base_ = ['mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py', '../_base_/gradaug_detection.py']
 
 model = dict(
+    data_preprocessor=dict(
+        mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True
+    ),
     type='mmgradaug.GradAugDetector',
     detector='mmdet.FCOS',
     gradaug=dict(
@@ -16,7 +21,11 @@ model = dict(
         transforms=dict(type='RandomScale', factors=[1.0, 192 / 224, 160 / 224, 128 / 224]),
     ),
     backbone=dict(
-        frozen_stages=-1, norm_eval=False, norm_cfg=dict(type='SyncBN', requires_grad=True)
+        frozen_stages=-1,
+        norm_eval=False,
+        norm_cfg=dict(type='SyncBN', requires_grad=True),
+        style='pytorch',
+        init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50'),
     ),
 )
 optim_wrapper = dict(clip_grad=dict(max_norm=35, norm_type=2))

@@ -3,7 +3,8 @@
 # Paper:    none; it has Mask R-CNN only (Table 7). No figure is expected, none has been measured.
 # Setting:  mmdet's retinanet/retinanet_r50_fpn_1x_coco, with GradAug as in configs/mask_rcnn_gradaug.py.
 # Command:  tools/dist_train.sh configs/coco/gradaug_retinanet_r50.py 8
-#           COCO is where MMDetection expects it, data/coco (a link will do); so is the pretrained backbone.
+#           COCO is where MMDetection expects it, data/coco (a link will do). The backbone starts from torchvision's
+#           ResNet-50, which MMDetection downloads.
 # Assumed:  what configs/mask_rcnn_gradaug.py assumes.
 _base_ = ['mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', '../_base_/gradaug_detection.py']
 

@@ -1,7 +1,7 @@
 # Mask R-CNN, ResNet-50-FPN, on COCO, fine-tuned from a backbone pretrained with Mixup.
 #
-# Paper:    Table 7, "Mixup-pretrained": 35.9 box AP, 32.7 mask AP on val2017 (the paper's figures; not yet
-#           reproduced with this code).
+# Paper:    Table 7, "Mixup-pretrained": 35.9 box AP, 32.7 mask AP (the paper's figures; not yet reproduced
+#           with this code).
 # Setting:  Section 4.4: plain fine-tuning; differs from baseline_mask_rcnn_r50.py in the backbone's weights alone, of
 #           77.9 top-1 in the paper.
 # Hardware: the paper does not say. MMDetection's 1x schedule is for 8 GPUs.

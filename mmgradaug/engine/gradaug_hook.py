@@ -58,6 +58,12 @@ class GradAugHook(Hook):
                     'sub-networks, as it does not call its train_step. Write model_wrapper_cfg = '
                     "dict(type='mmgradaug.GradAugDistributedDataParallel') in the config"
                 )
+            if runner.cfg.get('find_unused_parameters') and not model.find_unused_parameters:
+                raise ValueError(
+                    'find_unused_parameters at the top of the config is not read where there is a '
+                    "model_wrapper_cfg: write model_wrapper_cfg = dict(type='mmgradaug."
+                    "GradAugDistributedDataParallel', find_unused_parameters=True)"
+                )
             model = model.module
         if not isinstance(model, GradAugMixin):
             raise TypeError(

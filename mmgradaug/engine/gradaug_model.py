@@ -1,13 +1,16 @@
 """What every GradAug model shares, whatever its task."""
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Optional
 
 import torch
 from mmengine.optim import OptimWrapper
+from torch import nn
 
 from mmgradaug.arguments import refuse_unknown_keys
-from mmgradaug.slimming import SlimmingError, try_subnetworks
+from mmgradaug.slimming import SlimmingError, slimmable_layers, try_subnetworks
 from mmgradaug.subnets import BatchOperation, SoftLabelLoss, Subnet, SubnetSampler
 
 from .gradaug_step import gradaug_step
@@ -115,7 +118,8 @@ class GradAugMixin:
         if mode == 'full_pass':
             return self.full_pass(*args, **kwargs)
         if mode == 'subnet_pass':
-            return self.subnet_pass(*args, **kwargs)
+            with statistics_untouched(self):
+                return self.subnet_pass(*args, **kwargs)
         if mode == 'loss' and self.training:
             raise RuntimeError(
                 f"forward(mode='loss') would train {type(self).__name__} without sub-networks. "
@@ -124,3 +128,28 @@ class GradAugMixin:
                 'config'
             )
         return super().forward(*args, mode=mode, **kwargs)
+
+
+@contextmanager
+def statistics_untouched(model: nn.Module) -> Iterator[None]:
+    """What a pass counts or averages in buffers is forgotten: only the full pass moves statistics.
+
+    Slimmable batch norms see to that themselves. Others are for instance the numbers of samples by class
+    of a seesaw loss. In the context modules have copies of their buffers, so that the originals are not
+    changed in place under a graph that still needs them.
+    """
+    slimmable = set(slimmable_layers(model))
+    originals = [
+        (module, name, buffer)
+        for module in model.modules()
+        if module not in slimmable
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+    for module, name, buffer in originals:
+        module._buffers[name] = buffer.clone()
+    try:
+        yield
+    finally:
+        for module, name, buffer in originals:
+            module._buffers[name] = buffer

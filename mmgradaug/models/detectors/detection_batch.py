@@ -1,7 +1,8 @@
 """Transforming a whole detection batch: images with their boxes, masks and shapes.
 
 What a sub-network sees is what MMDetection's own pipeline would have made of the same images at the
-other scale: ``Resize(scale_factor=f)`` on each image, then padding of the batch.
+other scale: ``Resize(scale_factor=f)`` on each image, then padding of the batch. One thing is better: a
+RoI head's targets are cut out of the original bitmaps, not out of ones that were resized to whole pixels.
 
 An own operation joins by registration::
 
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import scale_boxes
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
-from mmengine.structures import InstanceData, PixelData
+from mmengine.structures import BaseDataElement, InstanceData, PixelData
 from torch import Tensor
 
 from mmgradaug.subnets import BatchOperation, Chain, NoChange, Scale
@@ -106,7 +107,7 @@ def fresh(sample: DetDataSample) -> DetDataSample:
     """A copy whose annotations can be replaced without touching the original's; tensors are shared."""
     new = sample.new()
     for name, value in sample.items():
-        new.set_field(value.new(), name)
+        new.set_field(value.new() if isinstance(value, BaseDataElement) else value, name)
     return new
 
 
@@ -174,9 +175,22 @@ class _Resizing:
         for key, value in data.items():
             if key != PIXEL_FIELDS[name]:
                 _refuse(f'{name}.{key}')
-            value = value[..., : self.old_size[0], : self.old_size[1]]
+            size = self.size
+            if tuple(value.shape[-2:]) in (self.old_size, tuple(self.batch.inputs.shape[-2:])):
+                value = value[..., : self.old_size[0], : self.old_size[1]]
+            elif self.batch.pad_segmentation:
+                raise TypeError(
+                    f'{name} is {tuple(value.shape[-2:])} pixels large, neither as the image '
+                    f'{self.old_size} nor as the padded batch: leave SegRescale out of the pipeline, '
+                    'or pad_seg=True out of the data preprocessor'
+                )
+            else:  # a coarser map, of SegRescale
+                size = tuple(
+                    max(1, int(new * each / old + 0.5))
+                    for new, each, old in zip(self.size, value.shape[-2:], self.old_size)
+                )
             # Class numbers, which half precision may not hold.
-            resized = F.interpolate(value[None].double(), size=self.size, mode='nearest')[0]
+            resized = F.interpolate(value[None].double(), size=size, mode='nearest')[0]
             if self.batch.pad_segmentation:
                 borders = (0, self.padded[1] - self.size[1], 0, self.padded[0] - self.size[0])
                 resized = F.pad(resized, borders, value=self.batch.segmentation_padding)

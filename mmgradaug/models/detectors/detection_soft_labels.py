@@ -1,5 +1,6 @@
 """What the full network says of a batch, and how a sub-network learns it on the transformed batch."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -7,8 +8,17 @@ from typing import Any, Optional
 
 import torch
 import torch.nn.functional as F
-from mmdet.models.dense_heads.anchor_free_head import AnchorFreeHead
-from mmdet.models.dense_heads.anchor_head import AnchorHead
+from mmdet.models.dense_heads import (
+    ATSSHead,
+    CondInstBboxHead,
+    FCOSHead,
+    FreeAnchorRetinaHead,
+    FSAFHead,
+    GFLHead,
+    PAAHead,
+    RetinaHead,
+    RPNHead,
+)
 from mmdet.models.detectors import BaseDetector
 from mmdet.models.roi_heads import CascadeRoIHead, StandardRoIHead
 from mmdet.models.roi_heads.bbox_heads import BBoxHead
@@ -21,6 +31,11 @@ from mmgradaug.subnets import SoftLabelLoss
 from .detection_batch import DetectionBatch, image_factors
 
 PARTS = ('classification', 'boxes', 'masks')
+# By exact type: others may give probabilities (TOOD), one level only (YOLOF), or no class logits at all.
+DENSE_HEADS = (
+    ATSSHead, CondInstBboxHead, FCOSHead, FreeAnchorRetinaHead, FSAFHead, GFLHead, PAAHead, RetinaHead,
+    RPNHead,
+)  # fmt: skip
 
 
 @dataclass
@@ -50,11 +65,12 @@ class DetectionSoftLabels:
     *RPN, or the head of a one-stage detector*: classification logits of each location and anchor. A
     location of the transformed image is compared with the same point of the original (where a location
     is, the head's own prior generator says), between whose neighbours the full network's logits are
-    interpolated. (An anchor has the same size in pixels in
-    both, so in the smaller image it stands for a larger object; these logits teach where objects are,
-    and are not exact in their size.) The divergences are summed over locations within the images and
-    divided by the full network's expected number of foreground anchors, the sum of their
-    probabilities.
+    interpolated. At scale f an object is f times as large, so what a level of stride s sees there, a
+    level of stride s / f sees in the original: the full network's logits are interpolated between the
+    two levels next to that, too, and a level without such neighbours (the coarsest, for f < 1) learns
+    nothing. The divergences are summed over locations within the images and anchors, and divided by the
+    full network's expected number of foreground anchors, the sum of the probability of each one's
+    likeliest class, at least 1.
 
     *RoI heads*: sub-networks look at the full network's own proposals, scaled like the images, so what
     is compared belongs to the same part of the scene. Classification: mean divergence over the RoIs.
@@ -84,8 +100,6 @@ class DetectionSoftLabels:
             rois = labels.rois.clone()
             rois[:, 1:] *= factors[rois[:, 0].long()].repeat(1, 2)
             roi_feats = labels.extractor(feats[: labels.extractor.num_inputs], rois)
-            if model.roi_head.with_shared_head:
-                roi_feats = model.roi_head.shared_head(roi_feats)
             outputs = labels.head(roi_feats)
             if isinstance(labels.head, FCNMaskHead):
                 losses[f'loss_soft_mask{index}'] = _mask_loss(outputs, labels, loss)
@@ -103,14 +117,20 @@ class DetectionSoftLabels:
         self, head: nn.Module, feats: Sequence[Tensor], batch: DetectionBatch, loss: SoftLabelLoss
     ) -> Tensor:
         sigmoid = head.use_sigmoid_cls
+        strides = [stride[0] for stride in head.prior_generator.strides]
+        factor = float(image_factors(self.batch, batch).log2().mean().exp2())
         total = foreground = batch.inputs.new_zeros(())
-        for level, (full, sub) in enumerate(zip(self.dense, head(feats)[0])):
-            # Half precision would neither hold positions in pixels nor the sum over locations.
-            full = full.to(batch.inputs.dtype)
-            points, inside = _same_points(
-                self.batch, batch, full, sub, *_stride_and_offset(head, level)
-            )
-            full = F.grid_sample(full, points, padding_mode='border', align_corners=False)
+        for level, sub in enumerate(head(feats)[0]):
+            shares = levels_of_stride(strides, strides[level] / factor)
+            if not shares:
+                continue
+            full, inside = 0.0, None
+            for other, share in shares.items():
+                # Half precision would neither hold positions in pixels nor the sum over locations.
+                maps = self.dense[other].to(batch.inputs.dtype)
+                points, inside = _same_points(self.batch, batch, head, other, level, maps, sub)
+                sampled = F.grid_sample(maps, points, padding_mode='border', align_corners=False)
+                full = full + share * sampled
             # Anchors one by one: (locations * anchors, classes).
             classes = head.cls_out_channels
             anchors = sub.shape[1] // classes
@@ -124,6 +144,27 @@ class DetectionSoftLabels:
             scores = full.sigmoid() if sigmoid else full.softmax(1)[:, :-1]
             foreground = foreground + scores.max(1).values.sum()
         return total / foreground.clamp(min=1)
+
+
+def levels_of_stride(strides: Sequence[int], stride: float) -> dict[int, float]:
+    """Between which levels a stride lies, and the share of each; on a scale of octaves.
+
+    Args:
+        strides: of the levels, growing.
+        stride: in pixels.
+
+    Returns:
+        One level with share 1, or two neighbours; nothing if the stride is finer or coarser than all.
+    """
+    octaves = [math.log2(each) for each in strides]
+    octave = math.log2(stride)
+    for level, each in enumerate(octaves):
+        if abs(octave - each) < 0.01:  # sizes are whole pixels, so factors are not exact
+            return {level: 1.0}
+        if level and octaves[level - 1] < octave < each:
+            share = (octave - octaves[level - 1]) / (each - octaves[level - 1])
+            return {level - 1: 1 - share, level: share}
+    return {}
 
 
 def dense_head(model: BaseDetector) -> Optional[nn.Module]:
@@ -149,8 +190,12 @@ def check_soft_labels(model: BaseDetector, parts: Sequence[str]) -> None:
         )
 
     dense = dense_head(model)
-    if dense is not None and not isinstance(dense, (AnchorHead, AnchorFreeHead)):
-        refuse(f'its {type(dense).__name__} does not give class logits by location')
+    if dense is not None and type(dense) not in DENSE_HEADS:
+        refuse(f'its {type(dense).__name__} is none of {[kind.__name__ for kind in DENSE_HEADS]}')
+    if dense is not None and len(dense.prior_generator.strides) < 2:
+        refuse(
+            'it has one pyramid level only, in which objects of another scale are not found again'
+        )
     roi_head = getattr(model, 'roi_head', None)
     if roi_head is None:
         if dense is None:
@@ -165,6 +210,8 @@ def check_soft_labels(model: BaseDetector, parts: Sequence[str]) -> None:
         for kind in known
     ):
         refuse(f'its {type(roi_head).__name__} is neither a StandardRoIHead nor a CascadeRoIHead')
+    if roi_head.with_shared_head:
+        refuse('its RoI heads share a network')
     for head in _modules(roi_head.bbox_head):
         if not isinstance(head, BBoxHead) or head.custom_cls_channels or head.loss_cls.use_sigmoid:
             refuse(f'its {type(head).__name__} does not classify by a softmax')
@@ -242,8 +289,6 @@ def record_soft_labels(
             # As a sub-network of full width, so that a batch norm does not count the batch twice.
             with torch.no_grad(), subnetwork(model, 1.0):
                 roi_feats = extractor(feats, labels.rois)
-                if roi_head.with_shared_head:
-                    roi_feats = roi_head.shared_head(roi_feats)
                 labels.cls_score = head(roi_feats)[0]
 
 
@@ -252,37 +297,36 @@ def _modules(part: nn.Module) -> list[nn.Module]:
     return list(part) if isinstance(part, nn.ModuleList) else [part]
 
 
-def _stride_and_offset(head: nn.Module, level: int) -> tuple[tuple[int, int], float]:
-    """Location i of a level is at pixel (i + offset) * stride; strides in x and y."""
-    generator = head.prior_generator
-    offset = generator.offset if hasattr(generator, 'offset') else generator.center_offset
-    return generator.strides[level], offset
-
-
 def _same_points(
     before: DetectionBatch,
     after: DetectionBatch,
+    head: nn.Module,
+    full_level: int,
+    sub_level: int,
     full: Tensor,
     sub: Tensor,
-    stride: tuple[int, int],
-    offset: float,
 ) -> tuple[Tensor, Tensor]:
-    """Where the locations of ``sub``, a map of the transformed batch, lie in ``full``, of the original.
+    """Where the locations of ``sub``, a level of the transformed batch, lie in a level of the original.
+
+    Location i of a level is at pixel ``(i + offset) * stride``, by the head's prior generator.
 
     Returns:
         (N, h, w, 2) in the coordinates of ``F.grid_sample`` on ``full``, and (N, h, w), true for
         locations inside their image.
     """
+    generator = head.prior_generator
+    offset = generator.offset if hasattr(generator, 'offset') else generator.center_offset
+    (full_x, full_y), (sub_x, sub_y) = (generator.strides[i] for i in (full_level, sub_level))
     height, width = sub.shape[-2:]
-    pixel_y = (torch.arange(height).to(full) + offset) * stride[1]
-    pixel_x = (torch.arange(width).to(full) + offset) * stride[0]
+    pixel_y = (torch.arange(height).to(full) + offset) * sub_y
+    pixel_x = (torch.arange(width).to(full) + offset) * sub_x
     points, inside = [], []
     for sample, (x_factor, y_factor) in zip(after.data_samples, image_factors(before, after)):
         image_height, image_width = sample.img_shape[:2]
         inside.append((pixel_y < image_height)[:, None] & (pixel_x < image_width)[None, :])
         # Index i of a map is at (2 i + 1) / size - 1 for grid_sample.
-        y = (2 * (pixel_y / y_factor / stride[1] - offset) + 1) / full.shape[-2] - 1
-        x = (2 * (pixel_x / x_factor / stride[0] - offset) + 1) / full.shape[-1] - 1
+        y = (2 * (pixel_y / y_factor / full_y - offset) + 1) / full.shape[-2] - 1
+        x = (2 * (pixel_x / x_factor / full_x - offset) + 1) / full.shape[-1] - 1
         points.append(torch.stack([x.expand(height, -1), y[:, None].expand(-1, width)], dim=-1))
     return torch.stack(points), torch.stack(inside)
 

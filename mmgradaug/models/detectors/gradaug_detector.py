@@ -7,6 +7,7 @@ from typing import Any, Optional
 import numpy as np
 import torch
 from mmdet.models.detectors import BaseDetector
+from mmdet.models.roi_heads import DynamicRoIHead
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmdet.structures import DetDataSample
 from torch import Tensor
@@ -77,6 +78,12 @@ class GradAugDetectorMixin(GradAugMixin):
         if isinstance(parts, str) or not set(parts) <= set(PARTS):
             raise ValueError(f'soft_label_parts={parts!r}: write a list of {", ".join(PARTS)}')
         super().__init__(*args, gradaug=gradaug, **kwargs)
+        if isinstance(getattr(self, 'roi_head', None), DynamicRoIHead):
+            raise TypeError(
+                'DynamicRoIHead adapts its thresholds to the proposals of each pass, and sub-networks '
+                "would adapt them too: use another detector, detector='mmdet.FasterRCNN' with a "
+                'StandardRoIHead for instance'
+            )
         self.subnets_learn = learn
         self.soft_label_parts = tuple(part for part in PARTS if part in parts)
         if learn == SOFT_LABELS:
@@ -106,6 +113,9 @@ class GradAugDetectorMixin(GradAugMixin):
     def trial_forward(self, images: Tensor) -> Any:
         if self.with_neck:
             return self.extract_feat(images)  # heads behind a neck see whole inputs
+        # This is a copy to be thrown away; a handful of proposals will do.
+        if getattr(self, 'rpn_head', None) is not None:
+            self.rpn_head.test_cfg.update(nms_pre=20, max_per_img=4)
         size = tuple(images.shape[-2:])
         shapes = dict.fromkeys(('ori_shape', 'img_shape', 'pad_shape', 'batch_input_shape'), size)
         samples = [DetDataSample(metainfo=dict(shapes, scale_factor=(1.0, 1.0))) for _ in images]

@@ -1,6 +1,7 @@
 """What a sub-network is given, against what MMDetection's own pipeline makes at the same scale."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -201,3 +202,15 @@ def test_images_without_instances():
         after = transform_batch(Scale(0.5), batch).data_samples[0].gt_instances
         assert len(after.masks) == 0 and after.bboxes.shape == (0, 4)
         assert after.masks.to_ndarray().shape == (0, 32, 64)
+
+
+def test_segmentation_maps_of_another_size():
+    """SegRescale's coarse maps keep their ratio; padded they would not be what they seem."""
+    batch = preprocessed(random_batch(sizes=((64, 96),)))
+    coarse = torch.arange(96).view(1, 8, 12)
+    batch.data_samples[0].gt_sem_seg = PixelData(sem_seg=coarse)
+    batch = replace(batch, pad_segmentation=False)
+    after = transform_batch(Scale(0.5), batch).data_samples[0].gt_sem_seg.sem_seg
+    assert torch.equal(after, coarse[:, ::2, ::2])
+    with pytest.raises(TypeError, match='gt_sem_seg is .8, 12. pixels large.*SegRescale'):
+        transform_batch(Scale(0.5), replace(batch, pad_segmentation=True))
