@@ -68,8 +68,8 @@ def sync_bn_subnetwork(rank):
     )
 
 
-def seed_of_the_draws(rank):
-    """What GradAugHook draws by, if each rank has its own seed."""
+def what_the_hook_says(rank):
+    """What GradAugHook draws by, if each rank has its own seed, and what it refuses."""
     _, model = stock_and_gradaug(gradaug_config())
     ddp = GradAugDistributedDataParallel(model)
     hook = GradAugHook()
@@ -82,7 +82,14 @@ def seed_of_the_draws(rank):
         logger=logging.getLogger(),
     )
     hook.before_train(runner)
-    return hook._seed
+    seed = hook._seed
+    runner.cfg = dict(
+        find_unused_parameters=True
+    )  # MMEngine does not read it beside a wrapper's config
+    try:
+        hook.before_train(runner)
+    except ValueError as error:
+        return dict(seed=seed, refusal=str(error))
 
 
 def main(rank, folder):
@@ -99,7 +106,7 @@ def main(rank, folder):
         find_unused=train(rank, gradaug_config(), find_unused_parameters=True),
         bucket_view=train(rank, gradaug_config(), gradient_as_bucket_view=True),
         small_buckets=train(rank, gradaug_config(), bucket_cap_mb=0.05),
-        seed=seed_of_the_draws(rank),
+        hook=what_the_hook_says(rank),
         sync_bn=sync_bn_subnetwork(rank),
     )
     torch.save(found, f'{folder}/rank{rank}.pth')

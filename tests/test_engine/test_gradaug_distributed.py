@@ -105,5 +105,9 @@ def test_sync_bn_without_gpus_is_refused(ranks):
 def test_ranks_of_different_seeds_draw_by_that_of_the_first(ranks):
     """With randomness=dict(diff_rank_seed=True) rank 1 has seed 6; what it would draw differs."""
     sampler = stock_and_gradaug(gradaug_config())[1].subnet_sampler
-    assert [rank['seed'] for rank in ranks] == [5, 5]
+    assert [rank['hook']['seed'] for rank in ranks] == [5, 5]
     assert sampler.sample(5, 0) != sampler.sample(6, 0)
+
+
+def test_find_unused_parameters_in_the_wrong_place_is_refused(ranks):
+    assert "model_wrapper_cfg = dict(type='mmgradaug." in ranks[0]['hook']['refusal']
