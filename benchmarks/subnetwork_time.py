@@ -15,7 +15,7 @@ import time
 import torch
 import torch.nn.functional as F
 from mmpretrain.models import ImageClassifier
-from step_time import build
+from step_time import build, resnet
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -84,7 +84,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     args.num_subnets, args.min_width = 1, min(args.widths)
-    plain, model = build(args, device)
+    plain, model = build(resnet(args), device)
     print(
         f'ResNet-{args.depth}, batch {args.batch}, {args.threads} threads, {device}; best of {args.repeats}'
     )
