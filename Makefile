@@ -8,16 +8,19 @@ VENV := .venv
 CODE := $(wildcard mmgradaug mmcv_ext_fallback configs tools tests benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test lint format doctor clean
+.PHONY: help setup quickstart quickstart-detection test lint format doctor clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' Makefile
 
 setup:  ## make .venv with the versions of requirements.txt (once)
 	@PYTHON='$(PYTHON)' tools/setup_env.sh $(VENV)
 
 quickstart: setup  ## train with and without GradAug on bundled data, on the CPU
 	$(VENV)/bin/python tools/quickstart.py
+
+quickstart-detection: setup  ## train Mask R-CNN with and without GradAug on drawn shapes, on the CPU
+	$(VENV)/bin/python tools/quickstart_detection.py
 
 test: setup  ## run the tests; PYTEST_ARGS='-k doctor' runs some
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)

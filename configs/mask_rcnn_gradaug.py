@@ -2,9 +2,10 @@
 #
 # Paper:    Table 7, "GradAug": 38.2 box AP, 35.4 mask AP (the paper's figures; not yet reproduced with this
 #           code). Baseline there: 36.5 / 33.3; GradAug-pretrained alone: 37.7 / 34.5.
-# Setting:  Section 4.4: "the training procedure of GradAug can be directly applied to the detection framework";
-#           MMDetection's Mask R-CNN with FPN, 1x schedule, image resolution 1000x600. Everything else is in a supplement
-#           that could not be found.
+# Setting:  Section 4.4: "the training procedure of GradAug can be directly applied to the detection
+#           framework";
+#           MMDetection's Mask R-CNN with FPN, 1x schedule, image resolution 1000x600. Everything else is in a
+#           supplement that could not be found.
 # Hardware: the paper does not say. MMDetection's 1x schedule is for 8 GPUs.
 # Command:  tools/dist_train.sh configs/mask_rcnn_gradaug.py 8
 #           mim train mmdet configs/mask_rcnn_gradaug.py --launcher none --gpus 1

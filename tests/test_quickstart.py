@@ -1,4 +1,4 @@
-"""tools/quickstart.py as users run it, only shorter, and its arithmetic on made-up runs."""
+"""tools/quickstart.py as users run it, only shorter."""
 
 import importlib.util
 import json
@@ -14,23 +14,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import ROOT, load_tool
 from mmengine.config import Config
 from mmpretrain.registry import MODELS
 from PIL import Image
 
-ROOT = Path(__file__).parents[1]
 TOOL = ROOT / 'tools' / 'quickstart.py'
 
 
-def load_tool():
-    spec = importlib.util.spec_from_file_location('quickstart', TOOL)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-quickstart = load_tool()
+training_runs = load_tool('training_runs')
+quickstart = load_tool('quickstart')
 METHODS = ('plain', 'gradaug', 'plain_equal_cost')
 
 
@@ -168,9 +161,9 @@ def test_stopping_it_stops_the_trainings(tmp_path):
 
 def test_missing_packages_are_named_before_anything_starts(monkeypatch):
     monkeypatch.setattr(
-        quickstart.importlib.util, 'find_spec', lambda module: None if module == 'sklearn' else 1
+        importlib.util, 'find_spec', lambda module: None if module == 'sklearn' else 1
     )
-    with pytest.raises(quickstart.QuickstartError, match='-m pip install scikit-learn$'):
+    with pytest.raises(training_runs.UserError, match='-m pip install scikit-learn$'):
         quickstart.check_requirements()
 
 
@@ -188,58 +181,6 @@ def test_arguments_that_cannot_work_are_refused(arguments, message, capsys):
         quickstart.parse_args(arguments)
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
-
-
-def made_up_methods(gradaug, equal_cost, minutes=(1.0, 1.0)):
-    return {
-        'gradaug': dict(runs=[dict(top1=top1) for top1 in gradaug], minutes_mean=minutes[0]),
-        'plain_equal_cost': dict(
-            runs=[dict(top1=top1) for top1 in equal_cost], minutes_mean=minutes[1]
-        ),
-    }
-
-
-@pytest.mark.parametrize(
-    'gradaug, equal_cost, words',
-    [
-        # differences 4, 5, 6: mean 5, deviation 1, standard error 1 / sqrt(3)
-        ([94, 95, 96], [90, 90, 90], ['5.0 points above', '3 of 3', '0.6', 'more than two']),
-        ([86, 85, 84], [90, 90, 90], ['5.0 points below', '0 of 3', '0.6', 'more than two']),
-        ([96, 90, 87], [90, 90, 90], ['1.0 points above', '1 of 3', 'may be chance']),
-        ([90, 90], [90, 90], ['0.0 points', '0 of 2', 'may be chance']),
-        ([99], [90], ['9.0 points above', '1 of 1', 'one seed cannot']),
-    ],
-)
-def test_the_sentence_follows_the_numbers(gradaug, equal_cost, words):
-    comparison = quickstart.compare(made_up_methods(gradaug, equal_cost))
-    for word in words:
-        assert word in comparison['sentence']
-    assert 'busy' not in comparison['time_sentence']
-
-
-def test_unequal_times_are_admitted():
-    comparison = quickstart.compare(made_up_methods([90], [90], minutes=(1.0, 0.5)))
-    assert comparison['equal_cost_time_ratio'] == 0.5
-    assert 'not equally busy' in comparison['time_sentence']
-
-
-def made_up_run(method, windows, iterations=30):
-    return quickstart.Run(method, 0, iterations, Path('nowhere'), seconds=windows)
-
-
-def test_times_are_read_as_means_of_windows():
-    # Ten iterations of 0.1 s, twenty of 0.2 s; three more are not in the log.
-    one = made_up_run('plain', [(4, 0.1), (10, 0.1), (30, 0.2)], iterations=33)
-    assert one.logged_seconds == pytest.approx(5.0)
-    assert one.train_seconds == pytest.approx(5.5)
-
-
-def test_the_ratio_is_robust_to_a_disturbed_window():
-    runs = [
-        made_up_run('plain', [(10, 1.0), (20, 1.0), (30, 9.0)]),
-        made_up_run('gradaug', [(10, 3.0), (20, 30.0), (30, 3.0)]),
-    ]
-    assert quickstart.cost_ratio(runs) == 3.0
 
 
 def test_the_two_configs_differ_in_gradaug_alone():

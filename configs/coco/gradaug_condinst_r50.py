@@ -1,7 +1,8 @@
 # CondInst, a one-stage mask model, ResNet-50-FPN, on COCO with GradAug: MMDetection's own config and what GradAug adds.
 #
 # Paper:    none; it has Mask R-CNN only (Table 7). No figure is expected, none has been measured.
-# Setting:  mmdet's condinst/condinst_r50_fpn_ms-poly-90k_coco_instance, with GradAug as in configs/mask_rcnn_gradaug.py.
+# Setting:  mmdet's condinst/condinst_r50_fpn_ms-poly-90k_coco_instance, with GradAug as in
+#           configs/mask_rcnn_gradaug.py.
 # Command:  tools/dist_train.sh configs/coco/gradaug_condinst_r50.py 8
 #           COCO is where MMDetection expects it, data/coco (a link will do). The backbone starts from torchvision's
 #           ResNet-50, which MMDetection downloads.
