@@ -181,6 +181,11 @@ def test_gradaug_in_detection_trains_batch_norm_and_freezes_nothing(name):
     assert all(p.requires_grad for p in model.backbone.parameters())
     assert all(m.training for m in model.backbone.modules())
     assert load(name).optim_wrapper.clip_grad.max_norm == 35
+    # Caffe's batch norms are folded, so batch statistics would normalise a second time.
+    backbone = load(name).model.backbone
+    assert 'caffe' not in backbone.init_cfg.checkpoint and backbone.style == 'pytorch'
+    preprocessor = load(name).model.data_preprocessor
+    assert preprocessor.mean == [123.675, 116.28, 103.53] and preprocessor.bgr_to_rgb
 
 
 def test_coco_is_one_path(monkeypatch):

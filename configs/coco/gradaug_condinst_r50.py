@@ -15,13 +15,7 @@ _base_ = [
 model = dict(
     type='mmgradaug.GradAugDetector',
     detector='mmdet.CondInst',
-    gradaug=dict(
-        num_subnets=3,
-        min_width=0.9,
-        transforms=dict(type='RandomScale', factors=[1.0, 192 / 224, 160 / 224, 128 / 224]),
-    ),
-    backbone=dict(
-        frozen_stages=-1, norm_eval=False, norm_cfg=dict(type='SyncBN', requires_grad=True)
-    ),
+    gradaug=_base_.gradaug_settings,
+    backbone=_base_.trained_backbone,
 )
 optim_wrapper = dict(clip_grad=dict(max_norm=35, norm_type=2))

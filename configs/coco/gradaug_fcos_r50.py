@@ -10,20 +10,14 @@
 _base_ = ['mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py', '../_base_/gradaug_detection.py']
 
 model = dict(
+    type='mmgradaug.GradAugDetector',
+    detector='mmdet.FCOS',
+    gradaug=_base_.gradaug_settings,
     data_preprocessor=dict(
         mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True
     ),
-    type='mmgradaug.GradAugDetector',
-    detector='mmdet.FCOS',
-    gradaug=dict(
-        num_subnets=3,
-        min_width=0.9,
-        transforms=dict(type='RandomScale', factors=[1.0, 192 / 224, 160 / 224, 128 / 224]),
-    ),
     backbone=dict(
-        frozen_stages=-1,
-        norm_eval=False,
-        norm_cfg=dict(type='SyncBN', requires_grad=True),
+        **_base_.trained_backbone,
         style='pytorch',
         init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50'),
     ),

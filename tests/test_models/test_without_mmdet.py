@@ -10,13 +10,14 @@ import sys
 for name in {blocked!r}:
     sys.modules[name] = None  # importing it is an error
 import mmgradaug
-from mmgradaug.registry import MODELS
+from mmgradaug.registry import DATASETS, MODELS
 assert MODELS.get('GradAugClassifier') is not None
-for name in ('GradAugMaskRCNN', 'GradAugDetector'):
+wanted = [(MODELS, 'GradAugMaskRCNN'), (MODELS, 'GradAugDetector'), (DATASETS, 'Shapes')]
+for registry, name in wanted:
     try:
-        MODELS.build(dict(type=name, backbone=dict(), gradaug=dict()))
+        registry.build(dict(type=name, anything=dict()))
     except ImportError as error:
-        print(name, error)
+        print('asked for', name + ':', error)
 """
 
 
@@ -24,6 +25,7 @@ for name in ('GradAugMaskRCNN', 'GradAugDetector'):
 def test_detection_says_what_is_missing(blocked):
     code, output = run(sys.executable, '-c', CODE.format(blocked=blocked))
     assert code == 0, output
-    for name in ('GradAugMaskRCNN', 'GradAugDetector'):
-        assert f'{name} detection needs MMDetection and operators of mmcv' in output
+    both = 'GradAugMaskRCNN and GradAugDetector'
+    for name, said in (('GradAugMaskRCNN', both), ('GradAugDetector', both), ('Shapes', 'Shapes')):
+        assert f'asked for {name}: {said} need MMDetection and operators of mmcv' in output
     assert blocked[0] in output and 'pip install -r requirements.txt' in output
