@@ -293,6 +293,24 @@ def test_dense_head_with_a_softmax_and_almost_no_foreground():
     torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)
 
 
+def test_positions_are_not_computed_in_half_precision():
+    """Logits that came out of mixed precision are compared as if they were the same numbers in float32."""
+    model = opinionated(build(tiny_config('RetinaNet', dict(subnets_learn='soft_labels'))))
+    batch = model.data_preprocessor(random_batch(sizes=((250, 380), (256, 301))), True)
+    losses = []
+    with torch.no_grad():
+        _, labels = model.full_pass(**batch, give_soft_labels=True)
+        rounded = [maps.bfloat16() for maps in labels.dense]
+        for dense in (rounded, [maps.float() for maps in rounded]):
+            labels.dense = dense
+            with subnetwork(model, 0.5):
+                (loss,) = model.subnet_pass(
+                    **batch, transform=Scale(0.7), soft_labels=labels
+                ).values()
+            losses.append(loss)
+    assert losses[0] > 1e-3 and torch.equal(*losses)
+
+
 def test_which_masks_count_is_said_by_the_heads_without_a_trace():
     """The box head runs once more, on the positive RoIs; its batch norms do not count them."""
     gradaug = dict(subnets_learn='soft_labels', soft_label_parts=ALL)
