@@ -17,9 +17,11 @@ import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
@@ -39,6 +41,8 @@ NAMES = {
 
 LOG_INTERVAL = 10  # iterations; the configs'
 TAIL = 30  # lines of a failed run's output
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+asked_to_stop = threading.Event()  # by one of them
 RECORD = 'run.json'  # in a run's work dir: what was trained, and what it took
 MEMORY_NOTE = 'peak memory: largest resident set of a training process, nearly all of it libraries'
 
@@ -131,7 +135,8 @@ class Run:
             CUDA_VISIBLE_DEVICES='',
         )
         self.started = time.monotonic()
-        with self.output.open('ab') as output:
+        # Interrupted in between, there would be a process that nobody knows of and nobody ends.
+        with self.output.open('ab') as output, signals_later():
             self.process = subprocess.Popen(
                 [*self.command, '--resume'] if resume else self.command,
                 cwd=ROOT,
@@ -422,6 +427,9 @@ def train_all(
         while True:
             if not waiting and len(running) < jobs:
                 add(more())
+            # Python drops the interrupt if it comes in the middle of a destructor.
+            if asked_to_stop.is_set():
+                raise KeyboardInterrupt
             if not waiting and not running:
                 break
             while waiting and len(running) < jobs:
@@ -817,19 +825,46 @@ def setting(args: argparse.Namespace, iterations: int, packages: Sequence[str]) 
     }
 
 
+@contextmanager
+def signals_later() -> Iterator[None]:
+    """Ctrl-C and SIGTERM take effect at the end of the block."""
+    came: list[int] = []
+    # Handlers of the main thread; a mask would be inherited by the processes started here.
+    before = {
+        number: signal.signal(number, lambda number, _: came.append(number))
+        for number in STOP_SIGNALS
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)
+
+
 def run_tool(name: str, work: Callable[[], None]) -> int:
     """Do the work of a command line tool; return its exit code, with UserError as its message."""
 
+    asked_to_stop.clear()
+
     def end(*_: Any) -> None:
+        asked_to_stop.set()
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, end)
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as in a script's background job
+            signal.signal(number, end)
     try:
         work()
-    except UserError as error:
+    except BaseException as error:
+        # A library under way may make another exception of the interrupt: MMEngine, formatting a
+        # config, a SyntaxError.
+        if asked_to_stop.is_set():
+            print(f'\n{name}: stopped; no results were written', file=sys.stderr)
+            return 130
+        if not isinstance(error, UserError):
+            raise
         print(f'\n{name}: {error}', file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(f'\n{name}: stopped; no results were written', file=sys.stderr)
-        return 130
     return 0

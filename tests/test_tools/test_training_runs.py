@@ -1,6 +1,9 @@
 """tools/training_runs.py: its arithmetic on made-up runs, and its processes with a made-up trainer."""
 
 import json
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -308,3 +311,70 @@ def test_a_free_core_starts_equal_cost_while_gradaug_runs(tmp_path, monkeypatch)
     progress = training_runs.Progress(3, 2)
     runs, _ = training_runs.train_at_equal_cost(plan, 30, 2, progress, windows=2)
     assert [run.final(AP) for run in runs] == [25, 25, 25]
+
+
+@pytest.fixture
+def handlers():
+    """The signal handlers of the test's process come back."""
+    before = {number: signal.getsignal(number) for number in training_runs.STOP_SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_library_that_makes_an_error_of_the_interrupt_does_not_hide_it(number, handlers, capsys):
+    def work():
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        except BaseException as interrupt:
+            raise SyntaxError('cannot format') from interrupt
+
+    assert training_runs.run_tool('tool', work) == 130
+    assert 'tool: stopped' in capsys.readouterr().err
+
+
+def test_errors_of_the_tool_and_of_its_programmer_are_told_apart(handlers, capsys):
+    def fail(error):
+        raise error
+
+    assert training_runs.run_tool('tool', lambda: fail(training_runs.UserError('so and so'))) == 1
+    assert 'tool: so and so' in capsys.readouterr().err
+    with pytest.raises(ZeroDivisionError):
+        training_runs.run_tool('tool', lambda: fail(ZeroDivisionError()))
+
+
+def test_a_signal_waits_until_a_started_process_is_known(handlers):
+    done = []
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with pytest.raises(KeyboardInterrupt):
+        with training_runs.signals_later():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)
+            done.append('started')
+    assert done == ['started']
+    assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+
+
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
+def test_an_interrupt_that_python_drops_ends_the_trainings_all_the_same(
+    trainer, handlers, tmp_path
+):
+    class Careless:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)
+
+    run = a_run(tmp_path)
+
+    def more():
+        """Asked when the only training is over; there would be no end to it."""
+        del [Careless()][0]
+        return [a_run(tmp_path, seed=1)]
+
+    def work():
+        training_runs.train_all([run], 1, training_runs.Progress(2, 1), more=more)
+
+    assert training_runs.run_tool('tool', work) == 130
+    assert not (tmp_path / 'run1' / 'last_checkpoint').exists()
