@@ -331,6 +331,7 @@ def test_a_library_that_makes_an_error_of_the_interrupt_does_not_hide_it(number,
         except BaseException as interrupt:
             raise SyntaxError('cannot format') from interrupt
 
+    signal.signal(number, signal.default_int_handler)  # a job in the background ignores SIGINT
     assert training_runs.run_tool('tool', work) == 130
     assert 'tool: stopped' in capsys.readouterr().err
 
