@@ -106,6 +106,7 @@ def main(rank, folder):
         find_unused=train(rank, gradaug_config(), find_unused_parameters=True),
         bucket_view=train(rank, gradaug_config(), gradient_as_bucket_view=True),
         small_buckets=train(rank, gradaug_config(), bucket_cap_mb=0.05),
+        depth=train(rank, gradaug_config(min_width=0.8, survival_prob=0.2), **one_bucket),
         hook=what_the_hook_says(rank),
         sync_bn=sync_bn_subnetwork(rank),
     )

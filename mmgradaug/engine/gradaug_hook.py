@@ -87,8 +87,14 @@ class GradAugHook(Hook):
         self._seed = int(seed)
         self._model = model
         sampler = model.subnet_sampler
+        depth = ''
+        if sampler.survival_prob < 1.0:
+            depth = (
+                f', whose {sampler.num_blocks} residual blocks survive with probability 1 to '
+                f'{sampler.survival_prob:g},'
+            )
         runner.logger.info(
-            f'GradAug: {sampler.num_subnets} sub-networks of width {sampler.min_width:g} to 1 an '
+            f'GradAug: {sampler.num_subnets} sub-networks of width {sampler.min_width:g} to 1{depth} an '
             f'iteration, {num_layers} slimmable layers, draws from seed {self._seed}'
         )
         if torch.backends.cudnn.benchmark and sampler.num_subnets:

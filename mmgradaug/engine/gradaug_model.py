@@ -10,7 +10,7 @@ from mmengine.optim import OptimWrapper
 from torch import nn
 
 from mmgradaug.arguments import refuse_unknown_keys
-from mmgradaug.slimming import SlimmingError, slimmable_layers, try_subnetworks
+from mmgradaug.slimming import SlimmingError, residual_blocks, slimmable_layers, try_subnetworks
 from mmgradaug.subnets import BatchOperation, SoftLabelLoss, Subnet, SubnetSampler
 
 from .gradaug_step import gradaug_step
@@ -26,7 +26,7 @@ class GradAugMixin:
 
     Args:
         gradaug: the method's hyperparameters: those of :class:`~mmgradaug.subnets.SubnetSampler`
-            (``num_subnets``, ``min_width``, ``transforms``, ``smallest_if_single``);
+            (``num_subnets``, ``min_width``, ``transforms``, ``smallest_if_single``, ``survival_prob``);
             ``soft_label_loss``, the options of :class:`~mmgradaug.subnets.SoftLabelLoss`; and
             ``example_shape``, (channels, height, width) of images that the model accepts, which is
             needed only where it accepts no ordinary ones.
@@ -41,8 +41,6 @@ class GradAugMixin:
     own_options: tuple[str, ...] = ('soft_label_loss', 'example_shape')
     # What error messages say to write.
     example_transforms: str = "dict(type='RandomResize', sizes=[224, 192, 160, 128])"
-    # Whether a pass may leave parameters without gradient, which DDP has to be prepared for.
-    leaves_parameters_unused: bool = False
 
     def __init__(self, *args: Any, gradaug: Optional[dict[str, Any]] = None, **kwargs: Any) -> None:
         if not isinstance(gradaug, dict):
@@ -64,6 +62,19 @@ class GradAugMixin:
         shape = gradaug.get('example_shape')
         example = None if shape is None else torch.zeros(2, *shape)
         try_subnetworks(self, example, forward=type(self).trial_forward)
+        if sampler.survival_prob < 1.0:
+            sampler.num_blocks = len(residual_blocks(self))
+            if not sampler.num_blocks:
+                raise SlimmingError(
+                    f'survival_prob={sampler.survival_prob:g} draws sub-networks by depth, but this '
+                    f'{type(self).__name__} has no residual blocks that can be left out: take ResNet, '
+                    'ResNet_CIFAR, mmgradaug.WideResNet or mmgradaug.PyramidNet, or leave it out'
+                )
+
+    @property
+    def leaves_parameters_unused(self) -> bool:
+        """Whether a pass may leave parameters without gradient, which DDP has to be prepared for."""
+        return self.subnet_sampler.survival_prob < 1.0
 
     def slim(self) -> int:
         """Convert what sub-networks slim, in place; again after layers were replaced.

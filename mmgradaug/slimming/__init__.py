@@ -1,6 +1,7 @@
-"""What a sub-network is: slimmable layers, the dial that sets their width, conversion in place."""
+"""What a sub-network is: slimmable layers, the dial that sets their width, conversion in place; depth."""
 
 from .convert import convert_layers, make_slimmable, slimmable_layers, try_subnetworks
+from .depth import residual_blocks, without_blocks
 from .layers import (
     SlimmableBatchNorm1d,
     SlimmableBatchNorm2d,
@@ -28,7 +29,9 @@ __all__ = [
     'convert_layers',
     'kept_channels',
     'make_slimmable',
+    'residual_blocks',
     'slimmable_layers',
     'subnetwork',
     'try_subnetworks',
+    'without_blocks',
 ]

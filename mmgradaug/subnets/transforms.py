@@ -86,6 +86,46 @@ class Rotate90:
 
 
 @dataclass(frozen=True)
+class Crop:
+    """Cut (height, width) pixels out, after padding with zeros where ``padding`` is above 0.
+
+    ``top`` and ``left`` in [0, 1] say where: 0 is the first, 1 the last possible position.
+    """
+
+    size: tuple[int, int]
+    top: float
+    left: float
+    padding: int = 0
+
+    def __call__(self, images: Tensor) -> Tensor:
+        if self.padding:
+            images = F.pad(images, [self.padding] * 4)
+        height, width = images.shape[-2:]
+        if height < self.size[0] or width < self.size[1]:
+            raise ValueError(
+                f'RandomCrop: a crop of {self.size} does not fit into images of {(height, width)} pixels; '
+                'give smaller sizes, or padding'
+            )
+        top = round(self.top * (height - self.size[0]))
+        left = round(self.left * (width - self.size[1]))
+        return images[..., top : top + self.size[0], left : left + self.size[1]]
+
+
+@dataclass(frozen=True)
+class TorchvisionOperation:
+    """One draw of a torchvision transform: its own random numbers follow from ``seed``."""
+
+    transform: 'TorchvisionTransform'
+    seed: int
+
+    def __call__(self, images: Tensor) -> Tensor:
+        devices = [images.device] if images.device.type == 'cuda' else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(self.seed)
+            return self.transform.transform(images)
+
+
+@dataclass(frozen=True)
 class Chain:
     """One operation after the other."""
 
@@ -185,6 +225,71 @@ class RandomRotate90:
 
     def draw(self, rng: np.random.Generator) -> BatchOperation:
         return Rotate90(int(rng.integers(4)))
+
+
+@BATCH_TRANSFORMS.register_module()
+class RandomCrop:
+    """Random crop: the same window of the whole batch (paper, Section 3.1: "random crops").
+
+    Args:
+        sizes: pixels, all equally likely; an int is a square, a pair is (height, width).
+        padding: zeros (the mean, of normalised images) on each side before.
+
+    Raises:
+        ValueError: ``sizes`` is empty or has a size below 1, ``padding`` is negative, or, when it is
+            applied, the images are smaller than the crop.
+    """
+
+    def __init__(
+        self, sizes: Union[int, Sequence[Union[int, tuple[int, int]]]], padding: int = 0
+    ) -> None:
+        self.sizes = RandomResize([sizes] if isinstance(sizes, int) else sizes).sizes
+        if isinstance(padding, bool) or not isinstance(padding, int) or padding < 0:
+            raise ValueError(
+                f'RandomCrop: padding is a number of pixels, 0 or more, got {padding!r}'
+            )
+        self.padding = padding
+
+    def draw(self, rng: np.random.Generator) -> BatchOperation:
+        size = self.sizes[rng.integers(len(self.sizes))]
+        return Crop(size, float(rng.random()), float(rng.random()), self.padding)
+
+
+@BATCH_TRANSFORMS.register_module()
+class TorchvisionTransform:
+    """Any transform of ``torchvision.transforms.v2``, drawn once for the whole batch.
+
+    For instance ``dict(type='TorchvisionTransform', transform=dict(type='RandomAffine', degrees=15,
+    translate=(0.1, 0.1)))``. It gets the preprocessed batch, (N, C, H, W) floats with mean 0 and deviation
+    1: those that move pixels are at home there, those that change colours mostly expect [0, 1].
+
+    Args:
+        transform: the class's name as ``type``, and its arguments; or a callable.
+
+    Raises:
+        ValueError: torchvision has no transform of this name.
+        TypeError: the arguments are not the transform's.
+    """
+
+    def __init__(self, transform: Union[dict[str, Any], Callable[[Tensor], Tensor]]) -> None:
+        if isinstance(transform, dict):
+            from torchvision.transforms import v2  # only whoever uses it pays for the import
+
+            options = dict(transform)
+            kind = options.pop('type', None)
+            found = getattr(v2, kind, None) if isinstance(kind, str) else None
+            if not (isinstance(found, type) and issubclass(found, v2.Transform)):
+                raise ValueError(
+                    f'TorchvisionTransform: torchvision.transforms.v2 has no {kind!r}; write for instance '
+                    "transform=dict(type='RandomAffine', degrees=15)"
+                )
+            transform = found(**options)
+        if not callable(transform):
+            raise TypeError(f'TorchvisionTransform: {transform!r} is not a transform')
+        self.transform = transform
+
+    def draw(self, rng: np.random.Generator) -> BatchOperation:
+        return TorchvisionOperation(self, int(rng.integers(2**31)))
 
 
 @BATCH_TRANSFORMS.register_module()

@@ -9,6 +9,7 @@ from helpers import (
     narrow,
     preprocess,
     random_batch,
+    sgd,
     stock_and_gradaug,
 )
 
@@ -65,6 +66,24 @@ def test_one_reduction_of_each_bucket_an_iteration(ranks):
         # DDP regroups its buckets after the first iteration; each is reduced once.
         assert rank['small_buckets']['reductions'][1] > 3
         assert len(set(rank['small_buckets']['reductions'][1:])) == 1
+
+
+def test_subnetworks_by_depth_leave_parameters_unused_and_ranks_agree_all_the_same(ranks):
+    _, model = stock_and_gradaug(gradaug_config(min_width=0.8, survival_prob=0.2))
+    # The mean over both batches, accumulated in one process.
+    wrapper = sgd(model, lr=0.1, momentum=0.9, accumulative_counts=2)
+    wrapper.initialize_count_status(model, 0, 6)
+    last = [model.subnet_sampler.sample(0, i)[-1].dropped_blocks for i in range(3)]
+    assert all(last) and len(set(last)) == 3  # unused in the very pass that exchanges gradients
+    for iteration in range(3):
+        for rank in range(2):
+            model.announce_iteration(0, iteration, True)
+            model.train_step(random_batch(seed=10 * iteration + rank), wrapper)
+    for name, value in model.named_parameters():
+        one, other = (rank['depth']['state'][name] for rank in ranks)
+        assert torch.equal(one, other), name
+        torch.testing.assert_close(one, value.detach(), rtol=0, atol=1e-10, msg=name)
+    assert all(rank['depth']['reductions'] == [1, 1, 1] for rank in ranks)
 
 
 def test_ranks_draw_the_same_subnetworks(ranks):

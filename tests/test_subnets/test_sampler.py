@@ -52,6 +52,28 @@ def test_same_seed_and_iteration_give_the_same_plan_in_another_process():
     assert here[0] != here[1] and sampler.sample(6, 0) != here[0]
 
 
+def test_blocks_survive_with_linearly_falling_probability():
+    sampler = SubnetSampler(3, 1.0, TRANSFORM, survival_prob=0.4)
+    with pytest.raises(RuntimeError, match='num_blocks'):
+        sampler.sample(0, 0)
+    sampler.num_blocks = 6
+    plans = [subnet for i in range(3000) for subnet in sampler.sample(7, i)]
+    dropped = np.array([[b in subnet.dropped_blocks for b in range(6)] for subnet in plans])
+    expected = 0.6 * np.arange(1, 7) / 6  # 1 - p_l
+    # Within five standard errors; blocks are independent of one another.
+    assert np.allclose(dropped.mean(0), expected, atol=5 * 0.5 / 9000**0.5)
+    assert np.abs(np.corrcoef(dropped.T) - np.eye(6)).max() < 5 / 9000**0.5
+    assert sampler.sample(7, 3) == sampler.sample(7, 3) != sampler.sample(8, 3)
+
+
+def test_depth_leaves_the_draws_of_width_and_size_as_they_are():
+    plain, deep = (SubnetSampler(3, 0.7, TRANSFORM, survival_prob=p) for p in (1.0, 0.5))
+    deep.num_blocks = 4
+    for one, other in zip(plain.sample(1, 2), deep.sample(1, 2)):
+        assert (one.width, one.transform) == (other.width, other.transform)
+        assert one.dropped_blocks is None and 'dropped_blocks' not in one.log_values()
+
+
 def test_none_and_full_width():
     assert SubnetSampler(0, 0.9, TRANSFORM).sample(0, 0) == []
     assert [s.width for s in SubnetSampler(3, 1.0, TRANSFORM).sample(0, 0)] == [1.0] * 3

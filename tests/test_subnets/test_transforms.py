@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
+from torchvision.transforms import v2
 
 from mmgradaug.registry import BATCH_TRANSFORMS
 from mmgradaug.subnets import Chain, Resize, Rotate90, Scale, build_batch_transform
@@ -84,6 +85,51 @@ def test_names_are_those_of_batch_transforms_whatever_the_default_scope():
     assert transform.sizes == [(4, 4)]
 
 
+def test_random_crop_is_one_window_of_the_whole_batch():
+    transform = build_batch_transform(dict(type='RandomCrop', sizes=[(3, 5)]))
+    images = torch.arange(2 * 1 * 7 * 8.0).reshape(2, 1, 7, 8)
+    corners = set()
+    for operation in draws(transform, 400):
+        crop = operation(images)
+        assert crop.shape == (2, 1, 3, 5)
+        top, left = divmod(int(crop[0, 0, 0, 0]), 8)
+        assert torch.equal(crop, images[..., top : top + 3, left : left + 5])
+        corners.add((top, left))
+        assert torch.equal(operation(images), crop)  # a drawn operation is a plain value
+    assert corners == {(top, left) for top in range(5) for left in range(4)}
+
+
+def test_random_crop_pads_with_zeros():
+    transform = build_batch_transform(dict(type='RandomCrop', sizes=4, padding=2))
+    sums = {float(operation(torch.ones(1, 1, 4, 4)).sum()) for operation in draws(transform, 200)}
+    assert sums == {float(h * w) for h in (2, 3, 4) for w in (2, 3, 4)}
+
+
+def test_any_torchvision_transform_by_config():
+    transform = build_batch_transform(
+        dict(type='TorchvisionTransform', transform=dict(type='RandomAffine', degrees=45))
+    )
+    images = torch.randn(2, 3, 16, 16)
+    one, other = draws(transform, 2)
+    state = torch.get_rng_state()
+    first = one(images)
+    assert torch.equal(one(images), first)  # its random numbers are its own
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not torch.equal(other(images), first)
+    angles = v2.RandomAffine(45)
+    torch.manual_seed(one.seed)
+    assert torch.equal(angles(images), first)
+    flipped = v2.functional.horizontal_flip(images)
+    flip = dict(type='TorchvisionTransform', transform=dict(type='RandomHorizontalFlip', p=1.0))
+    assert torch.equal(draws(build_batch_transform(flip), 1)[0](images), flipped)
+
+
+def test_a_crop_larger_than_the_image_is_an_error():
+    (operation,) = draws(build_batch_transform(dict(type='RandomCrop', sizes=[9])), 1)
+    with pytest.raises(ValueError, match=r'does not fit into images of \(8, 9\)'):
+        operation(torch.ones(1, 1, 8, 9))
+
+
 def test_own_transform_by_the_registry():
     @BATCH_TRANSFORMS.register_module()
     class AddOne:
@@ -114,6 +160,14 @@ def test_own_transform_by_the_registry():
         (dict(type='RandomScale', sizes=[8]), TypeError, r"unknown keys \['sizes'\]"),
         (dict(type='Compose', transforms=[]), ValueError, 'Identity'),
         (dict(type='RandomFlip'), KeyError, 'RandomFlip'),
+        (dict(type='RandomCrop', sizes=[]), ValueError, 'list of one or more sizes'),
+        (dict(type='RandomCrop', sizes=[8], padding=-1), ValueError, 'padding is a number'),
+        (
+            dict(type='TorchvisionTransform', transform=dict(type='Rotate')),
+            ValueError,
+            "has no 'Rotate'",
+        ),
+        (dict(type='TorchvisionTransform', transform=5), TypeError, 'not a transform'),
         (object(), TypeError, 'no draw'),
     ],
 )

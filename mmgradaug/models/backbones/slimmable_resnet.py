@@ -1,9 +1,11 @@
 """ResNet whose sub-networks GradAug trains."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from mmpretrain.models.backbones import ResNet
 
+from mmgradaug.models.regularizers import add_regularizers
 from mmgradaug.registry import MODELS
 from mmgradaug.slimming import make_slimmable
 
@@ -21,6 +23,12 @@ class SlimmableResNet(ResNet):
     ``mmdet.ResNet`` and torchvision's too (without ``fc``). In MMDetection set
     ``out_indices=(0, 1, 2, 3)``, since MMPretrain's default is the last stage alone.
 
+    Args:
+        depth: see above.
+        regularizers: of the residual blocks: ShakeDrop, DropPath, DropBlock; see
+            :func:`~mmgradaug.models.regularizers.add_regularizers`.
+        **kwargs: of ``mmpretrain.ResNet``.
+
     A frozen stage, or a BN with ``norm_eval``, normalises a sub-network with the first entries of the
     full network's running statistics.
 
@@ -28,6 +36,9 @@ class SlimmableResNet(ResNet):
         SlimmingError: ``norm_cfg`` or ``conv_cfg`` names layers that cannot be slimmed.
     """
 
-    def __init__(self, depth: int, **kwargs: Any) -> None:
+    def __init__(
+        self, depth: int, regularizers: Sequence[dict[str, Any]] = (), **kwargs: Any
+    ) -> None:
         super().__init__(depth, **kwargs)
+        add_regularizers(self, regularizers)
         make_slimmable(self)

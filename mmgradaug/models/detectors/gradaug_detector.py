@@ -96,7 +96,7 @@ class GradAugDetectorMixin(GradAugMixin):
     @property
     def leaves_parameters_unused(self) -> bool:
         # Soft labels reach some heads' outputs only.
-        return self.subnets_learn == SOFT_LABELS
+        return super().leaves_parameters_unused or self.subnets_learn == SOFT_LABELS
 
     def slim(self) -> int:
         num_layers = convert_layers(self.backbone)

@@ -1,0 +1,114 @@
+"""Where regularisers of a network's structure go."""
+
+import copy
+
+import pytest
+import torch
+from helpers import gradaug_config, random_batch, sgd, stock_and_gradaug
+from mmcv.cnn.bricks import DropPath
+from mmengine.model import revert_sync_batchnorm
+from mmpretrain.models.backbones import MobileNetV2, ResNet
+
+from mmgradaug.models import SlimmableResNet
+from mmgradaug.models.regularizers import DropBlock, ShakeDrop, add_regularizers
+from mmgradaug.slimming import residual_blocks
+
+SMALL = dict(base_channels=8, stem_channels=8)
+
+
+def test_branches_drop_with_rising_probability_and_names_stay():
+    plain = ResNet(18, **SMALL)
+    network = SlimmableResNet(
+        18, regularizers=[dict(type='ShakeDrop', last_drop_prob=0.4, level='image')], **SMALL
+    )
+    assert list(network.state_dict()) == list(plain.state_dict())
+    drops = [block.drop_path for block in residual_blocks(network)]
+    assert all(type(drop) is ShakeDrop and drop.level == 'image' for drop in drops)
+    assert [drop.drop_prob for drop in drops] == pytest.approx(
+        [0.05 * number for number in range(1, 9)]
+    )
+
+
+def test_constant_rate_and_several_at_once():
+    network = ResNet(18, drop_path_rate=0.5, **SMALL)
+    add_regularizers(network, dict(type='DropPath', last_drop_prob=0.1, linear=False))
+    add_regularizers(network, [dict(type='ShakeDrop'), dict(type='DropBlock')])
+    first, *_, last = (block.drop_path for block in residual_blocks(network))
+    assert [type(m) for m in first.modules() if not list(m.children())] == [DropPath, ShakeDrop]
+    kinds = [type(m) for m in last.modules() if not list(m.children())]
+    assert kinds == [DropBlock, DropPath, DropPath, ShakeDrop]
+    assert [m.drop_prob for m in last.modules() if isinstance(m, DropPath)] == [0.5, 0.1]
+
+
+def test_drop_block_is_in_groups_3_and_4_after_each_convolution_and_on_the_shortcut():
+    network = ResNet(50, zero_init_residual=False, **SMALL)
+    add_regularizers(network, dict(type='DropBlock', drop_prob=0.1, block_size=3))
+    network = revert_sync_batchnorm(copy.deepcopy(network))
+    calls = []
+    for name, module in network.named_modules():
+        if isinstance(module, DropBlock):
+            module.register_forward_hook(
+                lambda m, x, out, name=name: calls.append((name, x[0].shape[1], m.drop_prob))
+            )
+    network.train()
+    network(torch.randn(2, 3, 64, 64))
+    # Three outputs in a block, and the shortcut's in a stage's first.
+    third = [(f'layer3.{i}.drop_path', c, 0.025) for i in range(6) for c in (32, 32, 128)]
+    fourth = [(f'layer4.{i}.drop_path', c, 0.1) for i in range(3) for c in (64, 64, 256)]
+    third.insert(2, ('layer3.0.drop_path', 128, 0.025))
+    fourth.insert(2, ('layer4.0.drop_path', 256, 0.1))
+    assert calls == third + fourth
+
+
+def test_dropped_elements_reach_the_next_convolution():
+    network = ResNet(18, **SMALL)
+    add_regularizers(network, dict(type='DropBlock', drop_prob=0.5, block_size=1, groups=[4]))
+    seen = {}
+    conv = network.layer4[1].conv2
+    conv.register_forward_hook(lambda m, inputs, out: seen.update(zeros=(inputs[0] == 0)))
+    network.train()
+    torch.manual_seed(0)
+    network(torch.randn(2, 3, 64, 64))
+    assert seen['zeros'].float().mean() > 0.6  # half by the activation, half of the rest
+    network.eval()
+    network(torch.randn(2, 3, 64, 64))
+    assert seen['zeros'].float().mean() < 0.6
+
+
+def test_gradaug_trains_with_all_of_them():
+    regularizers = [
+        dict(type='ShakeDrop', last_drop_prob=0.5),
+        dict(type='DropBlock', drop_prob=0.1, block_size=3),
+    ]
+    _, model = stock_and_gradaug(
+        gradaug_config(survival_prob=0.5),
+        backbone=dict(
+            type='mmgradaug.SlimmableResNet', depth=18, regularizers=regularizers, **SMALL
+        ),
+    )
+    wrapper = sgd(model, lr=0.01)
+    losses = []
+    for iteration in range(3):
+        model.announce_iteration(0, iteration, True)
+        losses.append(model.train_step(random_batch(seed=iteration), wrapper)['loss'])
+    assert torch.stack(losses).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ('regularizers', 'error', 'says'),
+    [
+        (dict(type='Cutout'), KeyError, 'Cutout is a step of the data pipeline'),
+        (dict(type='ShakeDrop', last_drop_prob=1.5), ValueError, 'last_drop_prob'),
+        (dict(type='ShakeDrop', drop=0.5), TypeError, 'unknown keys'),
+        (dict(type='DropBlock', groups=[5]), ValueError, 'stages from 1 to 4'),
+        (dict(type='DropBlock', size=7), TypeError, 'unknown keys'),
+    ],
+)
+def test_wrong_input(regularizers, error, says):
+    with pytest.raises(error, match=says):
+        SlimmableResNet(18, regularizers=regularizers, **SMALL)
+
+
+def test_a_network_without_residual_blocks_is_refused():
+    with pytest.raises(ValueError, match='MobileNetV2 has no residual blocks'):
+        add_regularizers(MobileNetV2(), dict(type='ShakeDrop'))
