@@ -2,10 +2,18 @@
 
 from mmgradaug.registry import MODELS, register_missing
 
-from .backbones import SlimmableResNet
+from .backbones import PyramidNet, SlimmableResNet, SlimmableResNetCIFAR, WideResNet
 from .gradaug_classifier import GradAugClassifier
 
-__all__ = ['GradAugClassifier', 'GradAugDetector', 'GradAugMaskRCNN', 'SlimmableResNet']
+__all__ = [
+    'GradAugClassifier',
+    'GradAugDetector',
+    'GradAugMaskRCNN',
+    'PyramidNet',
+    'SlimmableResNet',
+    'SlimmableResNetCIFAR',
+    'WideResNet',
+]
 
 try:
     from .detectors import GradAugDetector, GradAugMaskRCNN
