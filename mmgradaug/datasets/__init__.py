@@ -3,8 +3,10 @@
 from mmgradaug.registry import DATASETS, register_missing
 
 from .digits import Digits
+from .image_folder import ImageFolder
+from .labelled_split import LabelledSplit
 
-__all__ = ['Digits', 'Shapes']
+__all__ = ['Digits', 'ImageFolder', 'LabelledSplit', 'Shapes']
 
 try:
     from .shapes import Shapes
