@@ -1,5 +1,6 @@
 """Knowledge distillation from a bigger network, as in "Bag of Tricks" (arXiv:1812.01187, Section 5.2)."""
 
+import copy
 from typing import Any, Optional
 
 import torch
@@ -8,7 +9,7 @@ from mmengine.runner import load_checkpoint
 from mmpretrain.models import ClsDataPreprocessor
 from mmpretrain.models.heads import LinearClsHead
 from mmpretrain.structures import DataSample
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmgradaug.registry import MODELS
 
@@ -27,23 +28,31 @@ class DistillationClsDataPreprocessor(ClsDataPreprocessor):
         *args, **kwargs: of ``ClsDataPreprocessor``.
 
     Raises:
-        FileNotFoundError: there is no such checkpoint.
+        FileNotFoundError, RuntimeError: with the first training batch, if there is no such checkpoint, or
+            it is not this network's. Whoever only tests needs none.
     """
 
     def __init__(
         self, *args: Any, teacher: dict[str, Any], teacher_checkpoint: str, **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
-        network = MODELS.build(teacher)
-        # Strict: a teacher with random layers would teach nonsense in silence.
-        load_checkpoint(network, teacher_checkpoint, map_location='cpu', strict=True)
+        self.teacher_config = teacher
+        self.teacher_checkpoint = teacher_checkpoint
         # In a list, so that it is no submodule: not saved, not counted, not trained.
-        self._teacher = [network.eval().requires_grad_(False)]
+        self._teacher: list[nn.Module] = []
+
+    def _load_teacher(self) -> nn.Module:
+        if not self._teacher:
+            teacher = MODELS.build(copy.deepcopy(self.teacher_config))
+            # Strict: a teacher with random layers would teach nonsense in silence.
+            load_checkpoint(teacher, self.teacher_checkpoint, map_location='cpu', strict=True)
+            self._teacher.append(teacher.eval().requires_grad_(False))
+        return self._teacher[0]
 
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
         data = super().forward(data, training)
         if training:
-            (teacher,) = self._teacher
+            teacher = self._load_teacher()
             with torch.no_grad():
                 logits = teacher.to(data['inputs'].device)(data['inputs'])
             for sample, logit in zip(data['data_samples'], logits):

@@ -86,7 +86,10 @@ def test_without_a_teacher_or_its_weights(teacher, tmp_path):
     with pytest.raises(ValueError, match='DistillationClsDataPreprocessor'):
         model.loss(**model.data_preprocessor(random_batch(), True))
     config = student((teacher[0], str(tmp_path / 'none.pth'), None))['data_preprocessor']
+    preprocessor = MODELS.build(config)
+    batch = random_batch()
+    preprocessor(batch, False)  # the test needs no teacher
     with pytest.raises(FileNotFoundError, match='none.pth'):
-        MODELS.build(config)
+        preprocessor(random_batch(), True)
     with pytest.raises(ValueError, match='temperature'):
         MODELS.build({**HEAD, 'temperature': 0.0})
