@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_line import load_tool
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import CosineAnnealingLR
@@ -14,19 +15,24 @@ from mmpretrain.registry import TRANSFORMS
 
 from mmgradaug.engine import GradAugMixin
 from mmgradaug.models import GradAugClassifier, SlimmableResNet
-from mmgradaug.subnets import Chain, Resize, Rotate90, Scale
+from mmgradaug.models.regularizers import DropBlock, ShakeDrop
+from mmgradaug.subnets import Chain, Resize, Rotate90, Scale, SubnetSampler
 
 ROOT = Path(__file__).parents[1]
+TABLES = load_tool('paper_tables').TABLES
 CONFIGS = sorted(
     path.relative_to(ROOT / 'configs')
     for path in (ROOT / 'configs').rglob('*.py')
     if '_base_' not in path.parts
 )
 # Rows that the paper takes from others have others' schedules.
+OTHERS = ('mixup', 'cutmix', 'cutout', 'dropblock', 'droppath', 'stochdepth', 'bag_of_tricks')
 IMAGENET = [
     path
     for path in CONFIGS
-    if 'imagenet' in str(path) and path.stem not in ('mixup_r50', 'cutmix_r50')
+    if 'imagenet' in str(path)
+    and 'cifar' not in path.parts
+    and path.stem not in [f'{name}_r50' for name in OTHERS]
 ]
 COCO = [path for path in CONFIGS if 'coco' in path.parts or path.name == 'mask_rcnn_gradaug.py']
 TABLE_7 = [path for path in COCO if 'mask_rcnn' in path.stem]
@@ -57,14 +63,31 @@ def test_the_configs_are_there():
         'coco/gradaug_retinanet_r50.py',
         'coco/gradaug_fcos_r50.py',
         'coco/gradaug_condinst_r50.py',
-        'imagenet/baseline_r50.py',
-        'imagenet/mixup_r50.py',
-        'imagenet/cutmix_r50.py',
-        'imagenet/gradaug_cutmix_r50.py',
-        'imagenet/gradaug_mixup_r50.py',
-        'imagenet/gradaug_rotation_r50.py',
-        'imagenet/gradaug_scale_rotation_r50.py',
     } <= names
+
+
+@pytest.mark.parametrize('table', TABLES, ids=lambda table: table.name)
+def test_each_row_of_a_table_is_a_config_whose_header_has_its_figures(table):
+    for row in table.rows:
+        file = ROOT / 'configs' / row.config
+        header = file.read_text().split('_base_ =')[0]
+        for figure in (row.top1, row.top5):
+            assert figure is None or f'{figure:g}' in header, f'{row.config}: {figure}'
+        network = load(row.config).model
+        assert (
+            network.head.num_classes
+            == {'CIFAR-10': 10, 'CIFAR-100': 100, 'ImageNet': 1000}[row.dataset]
+        )
+        cfg = load(row.config)
+        for option in row.options:  # an option that names nothing would be no variant
+            key, value = option.split('=')
+            assert str(_get(cfg, key)) != value
+
+
+def _get(cfg, key):
+    for part in key.split('.'):
+        cfg = cfg[part]
+    return cfg
 
 
 @pytest.mark.parametrize('name', CONFIGS, ids=str)
@@ -83,6 +106,8 @@ def test_header_is_the_record_and_its_command_names_this_file(name):
 @pytest.mark.parametrize('name', CONFIGS, ids=str)
 def test_model_builds(name):
     cfg = load(name)
+    if 'pyramidnet200' in name.stem and not name.stem.startswith('gradaug_pyramid'):
+        cfg.model.backbone.depth = 20  # 200 layers take their time; once is enough
     model = build_model(cfg)
     is_gradaug = 'gradaug' in name.stem and 'pretrained' not in name.stem
     assert isinstance(model, GradAugMixin) == is_gradaug == ('gradaug' in cfg.model)
@@ -113,6 +138,67 @@ def test_imagenet_settings_are_the_papers(name):
         scheduler.step()
     expected = [0.1 * (1 + math.cos(math.pi * t / 1200)) for t in range(1200)]
     assert np.allclose(rates, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ('network', 'epochs', 'batch', 'lr', 'decay', 'schedule'),
+    [
+        ('wrn28_10', 200, 128, 0.1, 5e-4, dict(type='CosineAnnealingLR', T_max=200)),
+        (
+            'pyramidnet200',
+            300,
+            64,
+            0.25,
+            1e-4,
+            dict(type='MultiStepLR', milestones=[150, 225], gamma=0.1),
+        ),
+        (
+            'resnet110',
+            500,
+            128,
+            0.1,
+            1e-4,
+            dict(type='MultiStepLR', milestones=[250, 375], gamma=0.1),
+        ),
+    ],
+)
+def test_cifar_settings_are_the_papers(network, epochs, batch, lr, decay, schedule):
+    names = [path for path in CONFIGS if 'cifar' in path.parts and network in path.stem]
+    assert len(names) >= 6
+    for name in names:
+        cfg = load(name)
+        assert cfg.train_cfg.max_epochs == epochs
+        assert cfg.train_dataloader.batch_size == cfg.auto_scale_lr.base_batch_size == batch
+        optimizer = cfg.optim_wrapper.optimizer
+        assert (optimizer.lr, optimizer.weight_decay, optimizer.nesterov) == (lr, decay, True)
+        assert schedule.items() <= dict(cfg.param_scheduler).items()
+        if 'gradaug' in name.stem:
+            sampler = SubnetSampler(**cfg.model.gradaug)
+            width = 1.0 if network == 'resnet110' or 'randscale' in name.stem else 0.8
+            assert (sampler.num_subnets, sampler.min_width) == (3, width)
+            assert sampler.survival_prob == (0.5 if network == 'resnet110' else 1.0)
+
+
+def test_regularisers_are_those_of_their_papers():
+    def drops(name, kind):
+        modules = build_model(load(name)).backbone.modules()
+        return list(dict.fromkeys(m for m in modules if isinstance(m, kind)))
+
+    shaken = drops('cifar/shakedrop_pyramidnet200_cifar100.py', ShakeDrop)
+    assert [m.drop_prob for m in shaken] == pytest.approx(
+        [0.5 * number / 66 for number in range(1, 67)]
+    )
+    wide = drops('cifar/cutmix_shakedrop_wrn28_10_cifar100.py', ShakeDrop)
+    assert len(wide) == 12 and wide[-1].drop_prob == 0.5
+    blocks = drops('imagenet/dropblock_r50.py', DropBlock)
+    assert [m.drop_prob for m in blocks] == pytest.approx([0.025] * 6 + [0.1] * 3)
+    assert {(m.block_size, m.scheduled) for m in blocks} == {(7, True)}
+    paths = drops('imagenet/droppath_r50.py', torch.nn.Module)
+    rates = [m.drop_prob for m in paths if type(m).__name__ == 'DropPath']
+    assert rates == [0.1] * 16
+    depth = drops('imagenet/stochdepth_r50.py', torch.nn.Module)
+    rates = [m.drop_prob for m in depth if type(m).__name__ == 'DropPath']
+    assert rates == pytest.approx([0.25 * number / 15 for number in range(1, 16)])
 
 
 def test_gradaug_settings_are_the_papers():

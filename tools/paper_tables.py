@@ -36,7 +36,8 @@ class Row:
     def key(self) -> str:
         """Names the training: rows of several tables may be the same one."""
         stem = self.config.rsplit('/', 1)[-1].removesuffix('.py')
-        return '+'.join([stem, *(option.rsplit('.', 1)[-1] for option in self.options)])
+        pairs = (option.split('=') for option in self.options)
+        return '+'.join([stem, *(f'{key.rsplit(".", 1)[-1]}={value}' for key, value in pairs)])
 
 
 @dataclass(frozen=True)

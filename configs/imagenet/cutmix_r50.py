@@ -7,7 +7,12 @@
 # Hardware: the paper's: 8 x 1080 Ti, 23 minutes an epoch, 115 hours, 6973 MB a GPU (Table 2).
 # Command:  tools/dist_train.sh configs/imagenet/cutmix_r50.py 8
 # Assumed:  nothing of its own; the rest is baseline_r50.py's, which follows CutMix's code.
-_base_ = 'baseline_r50.py'
+_base_ = [
+    '../_base_/models/resnet50.py',
+    '../_base_/datasets/imagenet.py',
+    '../_base_/schedules/imagenet_300e.py',
+    '../_base_/default_runtime.py',
+]
 
 model = dict(
     train_cfg=dict(augments=dict(type='CutMix', alpha=1.0)),
@@ -15,9 +20,3 @@ model = dict(
     head=dict(loss=dict(use_soft=True)),
 )
 train_dataloader = dict(batch_size=32)
-auto_scale_lr = dict(base_batch_size=256)
-optim_wrapper = dict(optimizer=dict(lr=0.1))
-param_scheduler = dict(
-    _delete_=True, type='MultiStepLR', milestones=[75, 150, 225], gamma=0.1, by_epoch=True
-)
-train_cfg = dict(max_epochs=300)

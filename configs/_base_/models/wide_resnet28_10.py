@@ -1,0 +1,12 @@
+# WideResNet-28-10, 36.5 million parameters. The classes are the row's.
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(type='mmgradaug.WideResNet', depth=28, widen_factor=10),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(
+        type='LinearClsHead',
+        in_channels=640,
+        loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
+        topk=(1, 5),
+    ),
+)

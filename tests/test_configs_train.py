@@ -1,0 +1,99 @@
+"""Every classification config trains, cut down to a tiny network and tiny images by options alone."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted(
+    path.relative_to(ROOT / 'configs')
+    for folder in ('.', 'imagenet', 'cifar')
+    for path in (ROOT / 'configs' / folder).glob('*.py')
+    if 'rcnn' not in path.stem
+)
+TINY_BACKBONES = {
+    'ResNet': (dict(base_channels=8, stem_channels=8), 256),
+    'ResNetV1d': (dict(base_channels=8, stem_channels=8), 256),
+    'mmgradaug.SlimmableResNet': (dict(base_channels=8, stem_channels=8), 256),
+    'mmgradaug.WideResNet': (dict(depth=10, widen_factor=1), 64),
+    'mmgradaug.PyramidNet': (dict(depth=11, alpha=12), 112),
+    'mmgradaug.SlimmableResNetCIFAR': (dict(depth=14), 64),
+}
+
+
+@pytest.fixture(scope='module')
+def cifar(tmp_path_factory):
+    """One image a class for training and for the test, as folders of images."""
+    rng = np.random.default_rng(0)
+    folders = {}
+    for classes in (10, 100):
+        folders[classes] = tmp_path_factory.mktemp(f'cifar{classes}')
+        for split in ('train', 'test'):
+            for label in range(classes):
+                folder = folders[classes] / split / f'{label:02d}'
+                folder.mkdir(parents=True)
+                pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / '0.png')
+    return folders
+
+
+def tiny(cfg, name, tmp_path, imagenet, cifar):
+    """The config with a small network, eight images of at most 64 pixels, two iterations."""
+    backbone, channels = TINY_BACKBONES[cfg.model.backbone.type]
+    cfg.model.backbone.update(backbone)
+    cfg.model.head.in_channels = channels
+    cfg.work_dir = str(tmp_path / 'work')
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        loader.update(num_workers=0, persistent_workers=False, batch_size=4)
+        loader.dataset.indices = 8
+        if 'cifar' not in name.parts:
+            loader.dataset.data_root = str(imagenet)
+    if 'cifar' not in name.parts:
+        cfg.train_dataloader.dataset.pipeline[1].scale = 64
+        for transform in _resizing(cfg.model.get('gradaug', {}).get('transforms')):
+            transform.sizes = [64, 48]
+    if teacher := cfg.model.get('data_preprocessor', {}).get('teacher'):
+        teacher.backbone.update(base_channels=8, stem_channels=8)
+        teacher.head.in_channels = 256
+        from mmengine.registry import MODELS
+
+        torch.save(MODELS.build(teacher).state_dict(), tmp_path / 'teacher.pth')
+        cfg.model.data_preprocessor.teacher_checkpoint = str(tmp_path / 'teacher.pth')
+    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=2, val_interval=2)
+    cfg.param_scheduler = []
+    cfg.default_hooks.logger.update(interval=1, log_metric_by_epoch=False)
+    cfg.log_processor = dict(by_epoch=False, window_size=1)
+    cfg.default_hooks.checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=10)
+    return cfg
+
+
+def _resizing(transform):
+    if transform is None:
+        return []
+    inside = transform.get('transforms', [])
+    return [t for t in [transform, *inside] if t.type == 'RandomResize']
+
+
+@pytest.mark.parametrize('name', CONFIGS, ids=str)
+def test_it_trains(name, tmp_path, imagenet, cifar, monkeypatch):
+    for classes, folder in cifar.items():
+        monkeypatch.setenv(f'CIFAR{classes}_FOLDER', str(folder))
+    cfg = tiny(Config.fromfile(ROOT / 'configs' / name), name, tmp_path, imagenet, cifar)
+    cfg.experiment_name = f'{name.stem}_{tmp_path.name}'
+    runner = Runner.from_cfg(cfg)
+    before = {key: value.clone() for key, value in runner.model.state_dict().items()}
+    runner.train()
+    scalars = runner.message_hub.log_scalars
+    losses = scalars['train/loss'].data[0]
+    assert np.isfinite(losses).all() and len(losses) == 2 and losses[0] != losses[1]
+    subnets = [key for key in scalars if key.startswith('train/loss_subnet')]
+    assert len(subnets) == cfg.model.get('gradaug', {}).get('num_subnets', 0)
+    assert 0 <= scalars['val/accuracy/top1'].current() <= 100
+    # Every weight has learned.
+    after = dict(runner.model.named_parameters())
+    assert not [key for key, value in after.items() if torch.equal(value, before[key])]
