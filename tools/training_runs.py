@@ -12,6 +12,7 @@ import json
 import math
 import os
 import platform
+import re
 import shutil
 import signal
 import statistics
@@ -43,6 +44,7 @@ LOG_INTERVAL = 10  # iterations; the configs'
 TAIL = 30  # lines of a failed run's output
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 asked_to_stop = threading.Event()  # by one of them
+EPOCH = re.compile(r'Epoch\(train\)\s*\[\s*\d+\]\[\s*\d+/(\d+)\]')  # in MMEngine's log
 RECORD = 'run.json'  # in a run's work dir: what was trained, and what it took
 MEMORY_NOTE = 'peak memory: largest resident set of a training process, nearly all of it libraries'
 
@@ -64,6 +66,7 @@ class Metric:
         title: of the table's column.
         unit: after a value in a line of text.
         factor: by which what the log has is multiplied.
+        required: whether a training without it has failed.
     """
 
     key: str
@@ -72,6 +75,7 @@ class Metric:
     title: str
     unit: str = ''
     factor: float = 1.0
+    required: bool = True
 
 
 @dataclass(eq=False)
@@ -81,12 +85,15 @@ class Run:
     Args:
         method: what is trained; runs of one method take equally long an iteration.
         seed: which repetition of it.
-        iterations: how many the options ask for.
+        iterations: how many the options ask for; of a run by epochs 0, until its log tells.
         work_dir: emptied at the start, unless the run is resumed.
         config: a config file.
         options: KEY=VALUE, as for --cfg-options.
         metrics: what validation logs; the last iteration's must be there in the end.
         name: of the method, for reading.
+        epochs: how many, of a run by epochs: MMEngine's log then has validations by epoch, and
+            training, in the same file, by iteration.
+        arguments: further ones of tools/train.py.
     """
 
     method: str
@@ -97,6 +104,8 @@ class Run:
     options: Sequence[str] = ()
     metrics: Sequence[Metric] = ()
     name: str = ''
+    epochs: Optional[int] = None
+    arguments: Sequence[str] = ()
     started: float = 0.0
     process: Optional['subprocess.Popen[bytes]'] = None
     wall_seconds: float = 0.0  # of the last start
@@ -118,15 +127,12 @@ class Run:
     @property
     def command(self) -> list[str]:
         command = [sys.executable, str(TRAIN), str(self.config), '--work-dir', str(self.work_dir)]
+        command += self.arguments
         return [*command, '--cfg-options', *self.options] if self.options else command
 
     def start(self, resume: bool = False) -> None:
         """Start the process; with ``resume`` from the last checkpoint of the same training, if any."""
-        resume = resume and self._record().get('fingerprint') == self._fingerprint()
-        if self.work_dir.exists() and not resume:
-            shutil.rmtree(self.work_dir)
-        self.work_dir.mkdir(parents=True, exist_ok=True)
-        self._write_record({'fingerprint': self._fingerprint()})
+        resume = self._prepare(resume)
         environment = dict(
             os.environ,
             # The layers are too small to share among threads; runs side by side use the cores.
@@ -146,15 +152,65 @@ class Run:
                 stderr=subprocess.STDOUT,
             )
 
+    def _prepare(self, resume: bool) -> bool:
+        """Make the work dir; say whether there is something to resume."""
+        resume = resume and self._record().get('fingerprint') == self._fingerprint()
+        if self.work_dir.exists() and not resume:
+            shutil.rmtree(self.work_dir)
+        self.work_dir.mkdir(parents=True, exist_ok=True)
+        self._write_record({'fingerprint': self._fingerprint()})
+        return resume
+
+    def submit(self, command: Sequence[str], environment: dict[str, str], resume: bool) -> None:
+        """Have something else train it, which goes on when this program has ended.
+
+        Args:
+            command: it and its arguments, up to those of tools/train.py.
+            environment: to be added to this process's.
+            resume: see :meth:`start`.
+        """
+        resume = self._prepare(resume)
+        record = {'fingerprint': self._fingerprint(), 'submitted': list(command)}
+        with self.output.open('ab') as output, signals_later():
+            self.process = subprocess.Popen(
+                [*command, '--resume'] if resume else command,
+                cwd=ROOT,
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is not for it
+            )
+            self._write_record(record)
+
+    @property
+    def submitted(self) -> bool:
+        """Whether it was, and this very training."""
+        record = self._record()
+        return 'submitted' in record and record.get('fingerprint') == self._fingerprint()
+
+    @property
+    def holds_another(self) -> bool:
+        """Whether its work dir has something that is not this training's."""
+        if not self.work_dir.exists() or not any(self.work_dir.iterdir()):
+            return False
+        return self._record().get('fingerprint') != self._fingerprint()
+
     def recall(self) -> bool:
         """Whether this very training ended well before. If so, its figures have been read."""
         record = self._record()
-        if 'wall_seconds' not in record or record.get('fingerprint') != self._fingerprint():
+        if record.get('fingerprint') != self._fingerprint():
+            return False
+        if 'wall_seconds' not in record and 'submitted' not in record:
             return False
         self.read_log()
         if self._lacks():
             return False
-        self.wall_seconds, self.peak_memory_mb = record['wall_seconds'], record['peak_memory_mb']
+        if 'wall_seconds' in record:
+            self.wall_seconds = record['wall_seconds']
+            self.peak_memory_mb = record['peak_memory_mb']
+        else:  # of what ran elsewhere the log tells
+            self.wall_seconds = self.train_seconds
         return True
 
     def ended(self) -> bool:
@@ -205,14 +261,19 @@ class Run:
         """Read MMEngine's scalars.json as far as it is written; a resumed run has several."""
         self.curves = {metric.key: [] for metric in self.metrics}
         self.loss, self.seconds = [], []
+        if self.epochs is not None and not self.iterations:
+            self.iterations = self.epochs * self._iterations_an_epoch()
         for file in sorted(self.work_dir.glob('*/vis_data/scalars.json')):
             begins = False
             for entry in json_lines(file):
                 if not begins and 'loss' in entry:
                     # What an earlier start did after the checkpoint was done again.
                     begins = True
-                    for points in (self.loss, self.seconds, *self.curves.values()):
+                    for points in (self.loss, self.seconds):
                         points[:] = [point for point in points if point[0] < entry['step']]
+                    step = entry['step'] if self.epochs is None else entry['epoch']
+                    for points in self.curves.values():
+                        points[:] = [point for point in points if point[0] < step]
                 for metric in self.metrics:
                     if metric.log_key in entry:
                         value = metric.factor * entry[metric.log_key]
@@ -220,10 +281,25 @@ class Run:
                 if 'loss' in entry:
                     self.loss.append((entry['step'], entry.get('loss_full', entry['loss'])))
                     self.seconds.append((entry['step'], entry['time']))
+                    # Of the GPU, if there is one.
+                    self.peak_memory_mb = max(self.peak_memory_mb, entry.get('memory', 0.0))
 
     def final(self, metric: Metric) -> float:
         """What the last validation said."""
         return self.curves[metric.key][-1][1]
+
+    @property
+    def length(self) -> int:
+        """Where the last validation is: in epochs, of a run by epochs."""
+        return self.iterations if self.epochs is None else self.epochs
+
+    @property
+    def progress(self) -> str:
+        """How much of how much is done."""
+        if self.epochs is None:
+            return f'{self.iterations_done}/{self.iterations}'
+        done = self.epochs * self.iterations_done / self.iterations if self.iterations else 0
+        return f'{done:.0f}/{self.epochs} epochs'
 
     @property
     def iterations_done(self) -> int:
@@ -247,13 +323,24 @@ class Run:
         """What is wrong with the figures that were read, or nothing."""
         for metric in self.metrics:
             points = self.curves[metric.key]
-            if not points or points[-1][0] != self.iterations:
+            if not points and not metric.required:
+                continue
+            if not points or points[-1][0] != self.length:
                 return f'training left no final {metric.name}'
         if not self.seconds:
             return 'training left no times'
         if not all(math.isfinite(loss) for _, loss in self.loss):
             return 'the loss became infinite or NaN'
         return ''
+
+    def _iterations_an_epoch(self) -> int:
+        """As the log for reading has it, which alone does; 0 before its first entry."""
+        for file in sorted(self.work_dir.glob('*/*.log')):
+            with file.open(errors='replace') as lines:
+                for line in lines:
+                    if match := EPOCH.search(line):
+                        return int(match[1])
+        return 0
 
     def _fingerprint(self) -> str:
         """Of the command and of the config's text."""
@@ -323,6 +410,7 @@ class Progress:
         self.total = total
         self.jobs = jobs
         self.done: list[Run] = []
+        self.failures: dict[Run, UserError] = {}
         # Runs that will come but are not planned yet, as long as these.
         self.unplanned: list[Run] = []
         # A method nobody has timed yet is taken for as fast as this other one.
@@ -340,18 +428,29 @@ class Progress:
         self.done.append(run)
         if recalled:
             self._recalled.append(run)
-        values = ', '.join(f'{run.final(m):.1f}{m.unit} {m.name}' for m in run.metrics)
+        values = ', '.join(
+            f'{run.final(m):.1f}{m.unit} {m.name}' for m in run.metrics if run.curves[m.key]
+        )
         how = 'done before' if recalled else f'{run.wall_seconds:.0f} s'
         self.say(
-            f'[{len(self.done)}/{self.total}] {run.title}: {values} after {run.iterations} '
-            f'iterations, {how}' + self._left(waiting, running)
+            f'[{len(self.done)}/{self.total}] {run.title}: {values} after {run.length} '
+            f'{"iterations" if run.epochs is None else "epochs"}, {how}'
+            + self._left(waiting, running)
         )
+
+    def failed(
+        self, run: Run, error: UserError, waiting: Sequence[Run], running: Sequence[Run]
+    ) -> None:
+        """Where the others go on all the same, see :func:`train_all`."""
+        self.failures[run] = error
+        message = str(error).splitlines()[0]
+        self.say(f'[{len(self.done)}/{self.total}] {message}{self._left(waiting, running)}')
 
     def tick(self, waiting: Sequence[Run], running: Sequence[Run]) -> None:
         """On a terminal, a line about the current runs, which the next line overwrites."""
         if not self._live:
             return
-        parts = [f'{run.title} {run.iterations_done}/{run.iterations}' for run in running]
+        parts = [f'{run.title} {run.progress}' for run in running]
         line = f'[{len(self.done)}/{self.total}] ' + '; '.join(parts) + self._left(waiting, running)
         columns = shutil.get_terminal_size().columns - 1
         print(f'\r\033[K{line[:columns]}', end='', flush=True)
@@ -367,26 +466,34 @@ class Progress:
             return f'; about {10 * math.ceil(seconds / 10)} s left'
         return f'; about {seconds / 60:.1f} min left'
 
-    def seconds_left(self, waiting: Sequence[Run], running: Sequence[Run]) -> Optional[float]:
-        """From what the runs so far took; None before there is something to go by."""
-        pace = {}
+    def paces(self, waiting: Sequence[Run], running: Sequence[Run]) -> dict[str, float]:
+        """Seconds of an iteration by method; of an epoch, where runs are by epochs."""
+        times: dict[str, list[tuple[float, float]]] = {}
         for run in [*self.done, *running]:
-            if run.iterations_done:
-                pace.setdefault(run.method, []).append((run.logged_seconds, run.iterations_done))
-        pace = {method: sum(s for s, _ in p) / sum(n for _, n in p) for method, p in pace.items()}
+            if run.iterations_done and run.iterations:
+                done = run.length * run.iterations_done / run.iterations
+                times.setdefault(run.method, []).append((run.logged_seconds, done))
+        pace = {method: sum(s for s, _ in p) / sum(n for _, n in p) for method, p in times.items()}
         for method, other in self.as_fast_as.items():
             if other in pace:
                 pace.setdefault(method, pace[other])
+        return pace
+
+    def seconds_left(self, waiting: Sequence[Run], running: Sequence[Run]) -> Optional[float]:
+        """From what the runs so far took; None before there is something to go by."""
+        pace = self.paces(waiting, running)
         if any(run.method not in pace for run in [*waiting, *running, *self.unplanned]):
             return None
         overheads = [r.wall_seconds - r.train_seconds for r in self.done if r not in self._recalled]
         overhead = statistics.mean(overheads) if overheads else 8.0
         work = 0.0
         for run in [*waiting, *self.unplanned]:
-            work += overhead + pace[run.method] * run.iterations
+            work += overhead + pace[run.method] * run.length
         longest = 0.0
         for run in running:
-            left = pace[run.method] * (run.iterations - run.iterations_done)
+            left = pace[run.method] * run.length
+            if run.iterations:
+                left *= 1 - run.iterations_done / run.iterations
             left += overhead if not run.iterations_done else 0.0
             work += left
             longest = max(longest, left)
@@ -399,6 +506,7 @@ def train_all(
     progress: Progress,
     resume: bool = False,
     more: Callable[[], Sequence[Run]] = tuple,
+    keep_going: bool = False,
 ) -> None:
     """Train runs, ``jobs`` at a time; if one fails, or on Ctrl-C, end the others.
 
@@ -409,9 +517,10 @@ def train_all(
         resume: keep those that ended well before, and go on with the others where they have
             checkpoints, if neither command nor config has changed.
         more: asked for further runs whenever a job is free and none waits.
+        keep_going: train the others if one fails; ``progress.failures`` has what it said.
 
     Raises:
-        UserError: a run failed.
+        UserError: a run failed, without ``keep_going``.
     """
     waiting: list[Run] = []
     running: list[Run] = []
@@ -438,7 +547,15 @@ def train_all(
                 run.start(resume)
             time.sleep(0.2)
             for run in list(running):
-                if run.ended():
+                try:
+                    ended = run.ended()
+                except UserError as error:
+                    if not keep_going:
+                        raise
+                    running.remove(run)
+                    progress.failed(run, error, waiting, running)
+                    continue
+                if ended:
                     running.remove(run)
                     for other in running:
                         other.read_log()
@@ -451,7 +568,12 @@ def train_all(
             run.stop()
 
 
-def cost_ratio(runs: Sequence[Run], windows: Optional[int] = None) -> float:
+def cost_ratio(
+    runs: Sequence[Run],
+    windows: Optional[int] = None,
+    plain: str = PLAIN,
+    ours: str = WITH_GRADAUG,
+) -> float:
     """How many times as long a GradAug iteration takes as a plain one, on this machine, today.
 
     The median over logged windows of all seeds: other programs slow a window now and then.
@@ -459,10 +581,11 @@ def cost_ratio(runs: Sequence[Run], windows: Optional[int] = None) -> float:
     Args:
         runs: plain ones and GradAug's.
         windows: of each GradAug run only the first so many count; None for all.
+        plain, ours: what the methods of the two are.
     """
-    plain = [s for r in runs if r.method == PLAIN for _, s in r.seconds]
-    ours = [s for r in runs if r.method == WITH_GRADAUG for _, s in r.seconds[:windows]]
-    return statistics.median(ours) / statistics.median(plain)
+    one = [s for r in runs if r.method == plain for _, s in r.seconds]
+    other = [s for r in runs if r.method == ours for _, s in r.seconds[:windows]]
+    return statistics.median(other) / statistics.median(one)
 
 
 def train_at_equal_cost(
@@ -818,6 +941,13 @@ def setting(args: argparse.Namespace, iterations: int, packages: Sequence[str]) 
         'iterations': iterations,
         'cfg_options': args.cfg_options,
         'jobs': args.jobs,
+        **surroundings(packages),
+    }
+
+
+def surroundings(packages: Sequence[str]) -> dict[str, Any]:
+    """Versions and machine."""
+    return {
         'python': platform.python_version(),
         'packages': {package: metadata.version(package) for package in packages},
         'platform': platform.platform(),
@@ -843,8 +973,14 @@ def signals_later() -> Iterator[None]:
             signal.raise_signal(number)
 
 
-def run_tool(name: str, work: Callable[[], None]) -> int:
-    """Do the work of a command line tool; return its exit code, with UserError as its message."""
+def run_tool(name: str, work: Callable[[], None], stopped: str = 'no results were written') -> int:
+    """Do the work of a command line tool; return its exit code, with UserError as its message.
+
+    Args:
+        name: of the tool.
+        work: to be done.
+        stopped: what becomes of it on Ctrl-C.
+    """
 
     asked_to_stop.clear()
 
@@ -861,7 +997,7 @@ def run_tool(name: str, work: Callable[[], None]) -> int:
         # A library under way may make another exception of the interrupt: MMEngine, formatting a
         # config, a SyntaxError.
         if asked_to_stop.is_set():
-            print(f'\n{name}: stopped; no results were written', file=sys.stderr)
+            print(f'\n{name}: stopped; {stopped}', file=sys.stderr)
             return 130
         if not isinstance(error, UserError):
             raise
