@@ -3,6 +3,8 @@
 # Empty: tools/setup_env.sh looks for a fitting Python. Or: make setup PYTHON=/path/to/python3.11
 PYTHON ?=
 PYTEST_ARGS ?=
+# Test files side by side.
+TEST_JOBS ?= 2
 
 VENV := .venv
 CODE := $(wildcard mmgradaug mmcv_ext_fallback configs tools tests benchmarks)
@@ -23,7 +25,7 @@ quickstart-detection: setup  ## train Mask R-CNN with and without GradAug on dra
 	$(VENV)/bin/python tools/quickstart_detection.py
 
 test: setup  ## run the tests; PYTEST_ARGS='-k doctor' runs some
-	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest -n $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
 
 lint: setup  ## check style and formatting
 	$(VENV)/bin/ruff check $(CODE)

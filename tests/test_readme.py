@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from command_line import ROOT, SMALL, TINY_MASK_RCNN, options, run
 from mmengine.config import Config
+from PIL import Image
 
 README = (ROOT / 'README.md').read_text()
 COMMANDS = [
@@ -31,6 +32,11 @@ def user(imagenet, shapes, pretrained, tmp_path_factory):
     (folder / 'data' / 'imagenet').symlink_to(imagenet)
     (folder / 'data' / 'coco').symlink_to(shapes)
     (folder / 'epoch_120.pth').symlink_to(pretrained)
+    for split in ('train', 'test'):
+        for label in range(100):
+            (folder / 'cifar' / split / f'{label:02d}').mkdir(parents=True)
+            image = Image.new('RGB', (32, 32), (label, 2 * label, 128))
+            image.save(folder / 'cifar' / split / f'{label:02d}' / '0.png')
     (folder / 'my_config.py').write_text(CONFIG)
     return folder
 
@@ -45,7 +51,32 @@ def run_small(command, user, imagenet):
         more = [f'{name}_dataloader.persistent_workers=False' for name in ('train', 'val')]
     else:
         more = [f'work_dir={user}/work_dirs/gradaug_r50_imagenet']
-    if 'mask_rcnn' in command:
+    if 'report.py' in command:
+        settings = ['--out', user / 'work_dirs' / 'report']
+    elif 'sweep.py' in command or 'cifar' in command:
+        small = [
+            'model.backbone.depth=10',
+            'model.backbone.widen_factor=1',
+            'model.head.in_channels=64',
+        ]
+        small += ['train_cfg.max_epochs=1', 'train_dataloader.dataset.indices=8']
+        small += ['val_dataloader.dataset.indices=8', 'train_dataloader.batch_size=4']
+        for name in ('train', 'val', 'test'):
+            small += [f'{name}_dataloader.num_workers=0']
+            small += [f'{name}_dataloader.persistent_workers=False']
+        settings = ['--cfg-options', *small]
+        if 'sweep.py' in command:
+            parts[parts.index('--seeds') + 1] = '1'
+            settings = [
+                '--only',
+                'randscale',
+                '--work-dir',
+                user / 'work_dirs' / 'sweep',
+                *settings,
+            ]
+        else:
+            settings += ['default_hooks.logger.interval=1', f'work_dir={user}/work_dirs/cifar']
+    elif 'mask_rcnn' in command:
         # SyncBN needs GPUs in several processes.
         settings = ['--cfg-options', *TINY_MASK_RCNN, 'model.backbone.norm_cfg.type=BN']
         settings += [f'model.backbone.init_cfg.checkpoint={user}/epoch_120.pth']
@@ -53,11 +84,13 @@ def run_small(command, user, imagenet):
     else:
         settings = options(imagenet, *SMALL, *more)
     path = f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
-    return run(*parts, *settings, cwd=user, PATH=path, PORT='29641')
+    return run(
+        *parts, *settings, cwd=user, PATH=path, PORT='29641', CIFAR100_FOLDER=str(user / 'cifar')
+    )
 
 
 def test_there_are_commands():
-    assert len(COMMANDS) == 13, COMMANDS
+    assert len(COMMANDS) == 16, COMMANDS
 
 
 @pytest.mark.parametrize('command', [c for c in COMMANDS if c.startswith('make ')])
@@ -72,6 +105,13 @@ def test_command_runs(command, user, imagenet):
     """In the README's order: testing finds the checkpoint that training left."""
     code, output = run_small(command, user, imagenet)
     assert code == 0, output[-3000:]
+    if 'sweep.py' in command:
+        assert 'RandScale' in output and '82.27' in output and 'sweep.json' in output
+        return
+    if 'report.py' in command:
+        page = (user / 'work_dirs' / 'report' / 'index.html').read_text()
+        assert '82.27' in page and 'not comparable with the paper' in page
+        return
     assert ('coco/segm_mAP' if 'mask_rcnn' in command else 'accuracy/top1') in output
     if 'train' in command:
         assert 'loss_subnet2' in output
@@ -96,7 +136,7 @@ def test_linked_files_exist_and_every_config_is_named():
 def test_figures_of_the_table_are_those_of_the_config_headers():
     rows = re.findall(r'\| \[[^]]+\]\((configs/[^)]+)\) \|[^|]*\| ([\d.]+) / ', README)
     rows = [row for row in rows if 'mask_rcnn' not in row[0]]
-    assert len(rows) == 8
+    assert len(rows) == 19
     for path, top1 in rows:
         assert f'{top1} top-1' in (ROOT / path).read_text(), path
         Config.fromfile(ROOT / path)
