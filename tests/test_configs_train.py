@@ -1,4 +1,4 @@
-"""Every classification config trains, cut down to a tiny network and tiny images by options alone."""
+"""Every config trains, cut down to a tiny network and tiny images by options alone."""
 
 from pathlib import Path
 
@@ -10,12 +10,14 @@ from mmengine.runner import Runner
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = sorted(
+# The quick starts' configs are run by the quick starts' tests.
+ALL = sorted(
     path.relative_to(ROOT / 'configs')
-    for folder in ('.', 'imagenet', 'cifar')
-    for path in (ROOT / 'configs' / folder).glob('*.py')
-    if 'rcnn' not in path.stem
+    for path in (ROOT / 'configs').rglob('*.py')
+    if not {'_base_', 'quickstart'} & set(path.parts)
 )
+DETECTION = [path for path in ALL if 'coco' in path.parts or path.stem == 'mask_rcnn_gradaug']
+CLASSIFICATION = [path for path in ALL if path not in DETECTION]
 TINY_BACKBONES = {
     'ResNet': (dict(base_channels=8, stem_channels=8), 256),
     'ResNetV1d': (dict(base_channels=8, stem_channels=8), 256),
@@ -64,12 +66,59 @@ def tiny(cfg, name, tmp_path, imagenet, cifar):
 
         torch.save(MODELS.build(teacher).state_dict(), tmp_path / 'teacher.pth')
         cfg.model.data_preprocessor.teacher_checkpoint = str(tmp_path / 'teacher.pth')
+    return two_iterations(cfg)
+
+
+def two_iterations(cfg):
     cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=2, val_interval=2)
     cfg.param_scheduler = []
     cfg.default_hooks.logger.update(interval=1, log_metric_by_epoch=False)
     cfg.log_processor = dict(by_epoch=False, window_size=1)
     cfg.default_hooks.checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=10)
     return cfg
+
+
+def shrink(part):
+    """Fewer channels and classes, wherever a detector's config has them."""
+    for key, value in list(part.items()):
+        if key == 'num_classes':
+            part[key] = 3
+        elif key.endswith('channels') and isinstance(value, int):
+            part[key] = {256: 32, 128: 16, 1024: 32}.get(value, value)
+        else:
+            for inner in value if isinstance(value, (list, tuple)) else [value]:
+                if isinstance(inner, dict):
+                    shrink(inner)
+
+
+@pytest.mark.parametrize('name', DETECTION, ids=str)
+def test_it_trains_a_detector(name, tmp_path, shapes, pretrained):
+    cfg = Config.fromfile(ROOT / 'configs' / name)
+    shrink(cfg.model)
+    backbone = dict(depth=18, base_channels=8, norm_cfg=dict(type='BN', requires_grad=True))
+    cfg.model.backbone.update(
+        backbone, init_cfg=dict(type='Pretrained', checkpoint=str(pretrained))
+    )
+    cfg.model.neck.in_channels = [8, 16, 32, 64]
+    metainfo = dict(classes=('circle', 'square', 'triangle'))
+    for split in ('train', 'val', 'test'):
+        loader = cfg[f'{split}_dataloader']
+        loader.update(num_workers=0, persistent_workers=False)
+        loader.dataset.update(data_root=str(shapes), metainfo=metainfo, indices=4)
+        for step in loader.dataset.pipeline:
+            if step.type == 'Resize':
+                step.scale = (160, 100)
+    truth = str(shapes / 'annotations' / 'instances_val2017.json')
+    cfg.val_evaluator.ann_file = cfg.test_evaluator.ann_file = truth
+    cfg.work_dir = str(tmp_path / 'work')
+    cfg.experiment_name = f'{name.stem}_{tmp_path.name}'
+    runner = Runner.from_cfg(two_iterations(cfg))
+    runner.train()
+    scalars = runner.message_hub.log_scalars
+    losses = scalars['train/loss'].data[0]
+    assert np.isfinite(losses).all() and len(losses) == 2 and losses[0] != losses[1]
+    subnets = [key for key in scalars if key.startswith('train/loss_subnet')]
+    assert len(subnets) == cfg.model.get('gradaug', {}).get('num_subnets', 0)
 
 
 def _resizing(transform):
@@ -79,7 +128,7 @@ def _resizing(transform):
     return [t for t in [transform, *inside] if t.type == 'RandomResize']
 
 
-@pytest.mark.parametrize('name', CONFIGS, ids=str)
+@pytest.mark.parametrize('name', CLASSIFICATION, ids=str)
 def test_it_trains(name, tmp_path, imagenet, cifar, monkeypatch):
     for classes, folder in cifar.items():
         monkeypatch.setenv(f'CIFAR{classes}_FOLDER', str(folder))
