@@ -52,7 +52,7 @@ DECISIVE = (
 )
 # But for these within: speed, paths, repetitions, and how often validation looks.
 WITHOUT_EFFECT = re.compile(
-    r'.*\.(seed|label_seed|num_workers|persistent_workers|pin_memory|prefetch_factor|data_root'
+    r'.*\.(seed|label_seed|split_seed|num_workers|persistent_workers|pin_memory|prefetch_factor|data_root'
     r'|ann_file|download)$'
     r'|.*\.(data_prefix|backend_args)(\..*)?$'
     r'|val_dataloader\.batch_size$|train_cfg\.(val_interval|val_begin)$'
@@ -248,8 +248,9 @@ def read_sweep(file: Path, found: Found) -> None:
                 top1=run.get('top1'),
                 top5=run.get('top5'),
                 best=run.get('best_top1'),
-                curve=[(int(step), float(value)) for step, value in run.get('curve') or []],
+                curve=sweep_curve(run),
                 iterations=run.get('iterations'),
+                epochs=run.get('epochs'),
                 seconds=run.get('seconds_per_iteration'),
                 memory=run.get('peak_memory_mb'),
             )
@@ -260,7 +261,8 @@ def read_sweep(file: Path, found: Found) -> None:
             if cfg is None:
                 checked = False
                 continue
-            result.as_run, result.epochs = describe(cfg), cfg.train_cfg.get('max_epochs')
+            result.as_run = describe(cfg)
+            result.epochs = result.epochs or cfg.train_cfg.get('max_epochs')
             if result.key in ROWS:
                 differing |= set(differences(cfg, ROWS[result.key], processes(result.source)))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -284,7 +286,7 @@ def read_sweep(file: Path, found: Found) -> None:
     if not scale and overlay:
         sentence = 'The configs with an overlay that makes them smaller.'
     if options:
-        sentence += f' With {" ".join(options)}.'
+        sentence = f'{sentence.rstrip(".")}. With {" ".join(options)}.'.removeprefix('. ')
     badge = PAPER
     if scale or overlay:
         badge = SMALL
@@ -303,6 +305,17 @@ def read_sweep(file: Path, found: Found) -> None:
     elif differing and not (scale or overlay or options):
         identity = ('differences', *sorted((key, value) for key, value, _ in differing))
     found.add(Scale(identity, badge, sentence.strip(), [f for f in facts if f[1]]), known)
+
+
+def sweep_curve(run: dict[str, Any]) -> list[tuple[int, float]]:
+    """(iteration, top-1) of a sweep's run, which may count in epochs."""
+    curve = run.get('curve') or []
+    each = 1
+    if run.get('step_unit') == 'epoch':
+        if not (run.get('iterations') and run.get('epochs')):
+            return []
+        each = run['iterations'] // run['epochs']
+    return [(int(step) * each, float(value)) for step, value in curve]
 
 
 def read_run(work_dir: Path, found: Found) -> None:
@@ -454,6 +467,10 @@ def differences(cfg: Any, row: Row, world: int) -> list[tuple[str, str, str]]:
     if wanted_cfg is None:
         return [('configs/' + row.config, 'not compared', 'missing here')]
     ours, wanted = dict(_flat(cfg)), dict(_flat(wanted_cfg))
+    for values in (ours, wanted):  # the same images, read from a folder
+        for key, value in values.items():
+            if key.endswith('dataset.type') and value == 'mmgradaug.ImageFolder':
+                values[key] = f'CIFAR{values.get("data_preprocessor.num_classes")}'
     batch = 'train_dataloader.batch_size'
     base = (wanted_cfg.get('auto_scale_lr') or {}).get('base_batch_size') or wanted.get(batch)
     # Eight GPUs with 64 images each are one with 512.
@@ -512,7 +529,7 @@ def describe(cfg: Any) -> str:
         dataset = dataset.dataset
     parts = [
         f'network {_described(model.get("backbone") or {}, ("out_indices",))}',
-        f'data {_described(dataset, ("seed", "label_seed"))}',
+        f'data {_described(dataset, ("seed", "label_seed", "split_seed"))}',
         f'batch {(cfg.get("train_dataloader") or {}).get("batch_size")} a process',
     ]
     for key, unit in (('max_epochs', 'epochs'), ('max_iters', 'iterations')):

@@ -421,6 +421,15 @@ class Record:
         self.data['runs'].append({'key': key, 'seed': seed})
         return self.data['runs'][-1]
 
+    def other_seeds(self, key: str, seeds: Sequence[int]) -> list[int]:
+        """Of a row, those that this command does not ask for."""
+        runs = self.data['runs']
+        return [e['seed'] for e in runs if e['key'] == key and e['seed'] not in seeds]
+
+    def forget(self, runs: Sequence[tuple[str, int]]) -> None:
+        """Leave out (key, seed); their work dirs stay."""
+        self.data['runs'] = [e for e in self.data['runs'] if (e['key'], e['seed']) not in runs]
+
     def plan(self, item: Item, seed: int, args: argparse.Namespace) -> dict[str, Any]:
         """An entry without figures."""
         entry = self.entry(item.key, seed)
@@ -570,6 +579,12 @@ def sweep(args: argparse.Namespace) -> None:
         # The first seed of every row before the second of any: there is a whole table early on.
         runs = [make_run(item, seed, args) for seed in seeds for item in items]
         old = [run for run in runs if run.holds_another]
+        # Other seeds, of earlier commands, go into the same means: they must be of the same training.
+        others = [
+            make_run(i, seed, args) for i in items for seed in record.other_seeds(i.key, seeds)
+        ]
+        outdated = [(run.method, run.seed) for run in others if run.holds_another]
+        old += [run for run in others if run.holds_another]
         anew = {run.method for run in old}
         for plain, ours, longer in triples:
             ratio = record.data['equal_cost'].get(longer.key)
@@ -581,12 +596,14 @@ def sweep(args: argparse.Namespace) -> None:
                 longer.cfg = None
                 there = [(seed, run_dir(longer.key, seed, args)) for seed in seeds]
                 old += [Run(longer.key, seed, 0, path) for seed, path in there if path.exists()]
+                outdated += [(longer.key, s) for s in record.other_seeds(longer.key, seeds)]
         if old and not args.overwrite:
             names = '\n'.join(f'  {short(run.work_dir)}' for run in old)
             raise UserError(
                 'config or options have changed since these were trained:\n'
                 f'{names}\nUse another --work-dir, or --overwrite to train them anew'
             )
+        record.forget(outdated)
         record.data['setting'] = {
             **surroundings(PACKAGES),
             'jobs': None if args.slurm else args.jobs,

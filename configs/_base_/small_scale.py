@@ -24,7 +24,8 @@ train_dataloader = dict(
         type='mmgradaug.LabelledSplit', of=source, data_root=data_root, num_labels=250, split_seed=0
     ),
 )
-# Every fifth image: 200 of each class, whether images are in order of classes or not.
+# Every fifth image: in a folder, which is in order of classes, 200 of each; of the downloaded file about as many, but
+# other images, so do not compare the two.
 val_dataloader = dict(
     num_workers=0,
     persistent_workers=False,

@@ -7,6 +7,7 @@
 # Command:  tools/dist_train.sh configs/imagenet/dropblock_r50.py 8
 # Assumed:  keep probability 0.9 in the end (the paper's for other networks; the value for this row could not be found),
 #           a quarter of the drop in group 3, as in the code of its authors.
+#           Augmentation as in all of these configs, colour jitter and lighting included.
 _base_ = [
     '../_base_/models/resnet50.py',
     '../_base_/datasets/imagenet.py',

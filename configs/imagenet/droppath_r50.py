@@ -5,6 +5,7 @@
 # Setting:  branches dropped by image, equally likely in all blocks; 270 epochs, batch 1024, as DropBlock's.
 # Command:  tools/dist_train.sh configs/imagenet/droppath_r50.py 8
 # Assumed:  drop probability 0.1: the DropBlock paper searched it, and the value could not be found.
+#           Augmentation as in all of these configs, colour jitter and lighting included.
 _base_ = [
     '../_base_/models/resnet50.py',
     '../_base_/datasets/imagenet.py',

@@ -4,13 +4,14 @@
 #           (the paper's figures; not yet reproduced with this code). Baseline there: 76.32 / 92.95.
 # Setting:  ShakeDrop after the last batch norm of each branch.
 # Command:  tools/dist_train.sh configs/imagenet/shakedrop_r50.py 8
-# Assumed:  p_L = 0.5, alpha in [-1, 1], beta in [0, 1] by element, and the schedule of baseline_r50.py: what the
-#           ShakeDrop paper used for ResNet-50 could not be found.
+# Assumed:  p_L = 0.5 and the schedule of baseline_r50.py: what the ShakeDrop paper used for ResNet-50 could not be
+#           found. alpha = 0 and beta in [0, 1] by element: by a summary of its last version, that is the form for
+#           networks with an activation after the addition; alpha in [-1, 1] is for those without, as PyramidNet.
 _base_ = 'baseline_r50.py'
 
 model = dict(
     backbone=dict(
         type='mmgradaug.SlimmableResNet',
-        regularizers=[dict(type='ShakeDrop', last_drop_prob=0.5)],
+        regularizers=[dict(type='ShakeDrop', last_drop_prob=0.5, alpha=(0.0, 0.0))],
     ),
 )

@@ -16,7 +16,7 @@ where ``Flip()`` is any callable from a batch of images (N, C, H, W) to one.
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Callable, Union
 
 import mmcv
@@ -89,7 +89,7 @@ class Rotate90:
 class Crop:
     """Cut (height, width) pixels out, after padding with zeros where ``padding`` is above 0.
 
-    ``top`` and ``left`` in [0, 1] say where: 0 is the first, 1 the last possible position.
+    ``top`` and ``left`` in [0, 1) say where: shares of the possible positions, from the first to the last.
     """
 
     size: tuple[int, int]
@@ -106,8 +106,8 @@ class Crop:
                 f'RandomCrop: a crop of {self.size} does not fit into images of {(height, width)} pixels; '
                 'give smaller sizes, or padding'
             )
-        top = round(self.top * (height - self.size[0]))
-        left = round(self.left * (width - self.size[1]))
+        top = int(self.top * (height - self.size[0] + 1))
+        left = int(self.left * (width - self.size[1] + 1))
         return images[..., top : top + self.size[0], left : left + self.size[1]]
 
 
@@ -115,14 +115,15 @@ class Crop:
 class TorchvisionOperation:
     """One draw of a torchvision transform: its own random numbers follow from ``seed``."""
 
-    transform: 'TorchvisionTransform'
+    name: str
     seed: int
+    transform: Callable[[Tensor], Tensor] = field(repr=False, compare=False)
 
     def __call__(self, images: Tensor) -> Tensor:
         devices = [images.device] if images.device.type == 'cuda' else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(self.seed)
-            return self.transform.transform(images)
+            return self.transform(images)
 
 
 @dataclass(frozen=True)
@@ -272,6 +273,7 @@ class TorchvisionTransform:
     """
 
     def __init__(self, transform: Union[dict[str, Any], Callable[[Tensor], Tensor]]) -> None:
+        self.name = repr(transform)
         if isinstance(transform, dict):
             from torchvision.transforms import v2  # only whoever uses it pays for the import
 
@@ -283,13 +285,18 @@ class TorchvisionTransform:
                     f'TorchvisionTransform: torchvision.transforms.v2 has no {kind!r}; write for instance '
                     "transform=dict(type='RandomAffine', degrees=15)"
                 )
+            if kind in ('MixUp', 'CutMix'):
+                raise ValueError(
+                    f'TorchvisionTransform: {kind} mixes labels too; write model.train_cfg=dict(augments='
+                    "dict(type='CutMix', alpha=1.0)), or type='Mixup'"
+                )
             transform = found(**options)
         if not callable(transform):
             raise TypeError(f'TorchvisionTransform: {transform!r} is not a transform')
         self.transform = transform
 
     def draw(self, rng: np.random.Generator) -> BatchOperation:
-        return TorchvisionOperation(self, int(rng.integers(2**31)))
+        return TorchvisionOperation(self.name, int(rng.integers(2**31)), self.transform)
 
 
 @BATCH_TRANSFORMS.register_module()

@@ -88,15 +88,17 @@ def test_names_are_those_of_batch_transforms_whatever_the_default_scope():
 def test_random_crop_is_one_window_of_the_whole_batch():
     transform = build_batch_transform(dict(type='RandomCrop', sizes=[(3, 5)]))
     images = torch.arange(2 * 1 * 7 * 8.0).reshape(2, 1, 7, 8)
-    corners = set()
-    for operation in draws(transform, 400):
+    corners = []
+    for operation in draws(transform, 4000):
         crop = operation(images)
         assert crop.shape == (2, 1, 3, 5)
         top, left = divmod(int(crop[0, 0, 0, 0]), 8)
         assert torch.equal(crop, images[..., top : top + 3, left : left + 5])
-        corners.add((top, left))
+        corners.append((top, left))
         assert torch.equal(operation(images), crop)  # a drawn operation is a plain value
-    assert corners == {(top, left) for top in range(5) for left in range(4)}
+    assert set(corners) == {(top, left) for top in range(5) for left in range(4)}
+    # All equally likely: each within five standard errors of 4000 / 20.
+    assert all(abs(corners.count(corner) - 200) < 5 * 200**0.5 for corner in corners)
 
 
 def test_random_crop_pads_with_zeros():
@@ -113,6 +115,8 @@ def test_any_torchvision_transform_by_config():
     one, other = draws(transform, 2)
     state = torch.get_rng_state()
     first = one(images)
+    again, _ = draws(transform, 2)
+    assert one == again != other and '0x' not in repr(one)
     assert torch.equal(one(images), first)  # its random numbers are its own
     assert torch.equal(torch.get_rng_state(), state)
     assert not torch.equal(other(images), first)
@@ -168,6 +172,11 @@ def test_own_transform_by_the_registry():
             "has no 'Rotate'",
         ),
         (dict(type='TorchvisionTransform', transform=5), TypeError, 'not a transform'),
+        (
+            dict(type='TorchvisionTransform', transform=dict(type='MixUp', num_classes=5)),
+            ValueError,
+            'mixes labels',
+        ),
         (object(), TypeError, 'no draw'),
     ],
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from command_line import ROOT, load_tool
+from mmengine.config import Config
 
 report = load_tool('report')
 UserError = report.UserError
@@ -218,6 +219,30 @@ def test_each_scale_says_whether_it_is_the_papers(tmp_path):
     assert 'lr=0.3' in sections['another-setting']
     text = (tmp_path / 'out' / 'report.md').read_text()
     assert text.count(f'Ours: **{report.SMALL}**') == sections['small-scale'].count('<table')
+
+
+def test_curves_by_epochs_are_drawn_over_iterations(tmp_path):
+    epochs = dict(step_unit='epoch', epochs=2, iterations=20, curve=[[1, 40.0], [2, 50.0]])
+    found = report.Found()
+    report.read_sweep(write_sweep(tmp_path, [run(BASE, 0, 50, **epochs)]) / 'sweep.json', found)
+    (result,) = found.scales[0].results[BASE]
+    assert result.curve == [(10, 40.0), (20, 50.0)] and result.epochs == 2
+
+
+def test_labels_by_seed_are_one_setting_and_a_folder_is_the_same_data(tmp_path, monkeypatch):
+    row = report.ROWS[BASE]
+    monkeypatch.setenv('CIFAR100_FOLDER', str(tmp_path))
+    folder = Config.fromfile(ROOT / 'configs' / row.config)
+    monkeypatch.delenv('CIFAR100_FOLDER')
+    assert folder.train_dataloader.dataset.type == 'mmgradaug.ImageFolder'
+    assert report.differences(folder, row, 1) == []
+    few = []
+    for seed in (0, 1):
+        cfg = Config.fromfile(ROOT / 'configs' / row.config)
+        cfg.train_dataloader.dataset.update(type='mmgradaug.LabelledSplit', split_seed=seed)
+        few.append(report.differences(cfg, row, 1))
+        assert f'split_seed {seed}' not in report.describe(cfg)
+    assert few[0] == few[1] != []
 
 
 def test_page_is_well_formed_and_needs_nothing_else(tmp_path):

@@ -259,6 +259,21 @@ def test_earlier_rows_and_seeds_stay_in_the_file(tool, pair, tmp_path):
     }
 
 
+def test_seeds_of_another_config_are_not_averaged(tool, pair, tmp_path, capsys):
+    assert tool(*pair, '--seeds', 2) == 0
+    pair[0].write_text(PLAIN.replace('20', '30'))
+    assert tool(*pair) == 1
+    error = capsys.readouterr().err
+    assert 'baseline_a/seed0' in error and 'baseline_a/seed1' in error
+    assert len(written(tmp_path)[1]) == 4
+    assert tool(*pair, '--overwrite') == 0
+    _, runs = written(tmp_path)
+    # Seed 1 was not asked for: it is left out, its work dir stays; the other row keeps both.
+    assert set(runs) == {('baseline_a', 0), ('gradaug_a', 0), ('gradaug_a', 1)}
+    assert runs['baseline_a', 0]['iterations'] == 30
+    assert starts(tmp_path, 'baseline_a', seed=1)
+
+
 def test_listing_trains_nothing(tool, pair, tmp_path, capsys):
     assert tool('table4', pair[0], '--list') == 0
     output = capsys.readouterr().out

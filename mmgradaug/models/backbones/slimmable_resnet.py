@@ -29,6 +29,9 @@ class SlimmableResNet(ResNet):
             :func:`~mmgradaug.models.regularizers.add_regularizers`.
         **kwargs: of ``mmpretrain.ResNet``.
 
+    With ``with_cp`` MMPretrain's blocks move the batch norms' running statistics twice in the full pass, as they
+    do in plain training.
+
     A frozen stage, or a BN with ``norm_eval``, normalises a sub-network with the first entries of the
     full network's running statistics.
 

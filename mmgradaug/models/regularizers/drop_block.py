@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from mmengine.logging import MessageHub
 from torch import Tensor, nn
 from torchvision.ops import drop_block2d
@@ -53,7 +54,10 @@ class DropBlock(nn.Module):
         if not self.training:
             return x
         size = min(self.block_size, *x.shape[-2:])
-        return drop_block2d(x, self.current_drop_prob(), size - (size + 1) % 2)
+        # In float32: the operator counts the kept elements in the input's type, beyond float16's range.
+        wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        out = drop_block2d(wide, self.current_drop_prob(), size - (size + 1) % 2)
+        return out.to(x.dtype)
 
     def of_input(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """As a forward pre-hook: on what a layer takes."""

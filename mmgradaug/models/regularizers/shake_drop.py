@@ -29,13 +29,14 @@ class ShakeDrop(nn.Module):
     """Disturbs a residual branch's output x of shape (N, C, H, W) (its Eq. 6 and 7).
 
     In training, with b ~ Bernoulli(1 - drop_prob), alpha ~ U(-1, 1) and beta ~ U(0, 1), forward x * (b +
-    alpha - b * alpha) and backward gradient * (b + beta - b * beta); in the test x * (1 - drop_prob), the
-    mean. One b for the whole batch.
+    alpha - b * alpha) and backward gradient * (b + beta - b * beta); in the test x times the
+    forward factor's mean, which is 1 - drop_prob for a symmetric alpha. One b for the whole batch.
 
     Args:
         drop_prob: in [0, 1).
         alpha: range of the forward factor; (-1, 1) is the paper's for networks without an activation
-            after the addition. It needs batch normalisation at the branch's end.
+            after the addition, (0, 0) for others, ResNet for instance. It
+            needs batch normalisation at the branch's end.
         beta: range of the backward factor.
         level: who gets an alpha and a beta of its own: each 'element' (the authors' code), each 'image', or
             the 'batch'.
@@ -66,7 +67,7 @@ class ShakeDrop(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
-            return x * (1.0 - self.drop_prob)
+            return x * (1.0 - self.drop_prob + self.drop_prob * sum(self.alpha) / 2)
         keep = torch.rand((), device=x.device) >= self.drop_prob
         shape = {'batch': (), 'image': (len(x),) + (1,) * (x.dim() - 1), 'element': x.shape}
         factors = [

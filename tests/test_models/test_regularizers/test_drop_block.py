@@ -55,6 +55,13 @@ def test_small_maps_of_subnetworks(pixels):
     assert out.isfinite().all() and 0.1 < (out == 0).float().mean() < 0.5
 
 
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_half_precision_keeps_the_mean(dtype):
+    torch.manual_seed(0)
+    out = DropBlock(0.1, 7).train()(torch.ones(32, 64, 14, 14, dtype=dtype))
+    assert out.dtype == dtype and out.float().mean().item() == pytest.approx(1.0, abs=0.005)
+
+
 def test_wrong_input():
     with pytest.raises(ValueError, match='drop_prob'):
         DropBlock(1.0)

@@ -39,6 +39,15 @@ def test_kept_passes_are_the_identity_and_others_scale_each_element_by_itself():
     assert torch.equal(drop(torch.ones(2, 3)), torch.full((2, 3), 0.7))
 
 
+def test_the_test_factor_is_the_mean_of_any_range():
+    torch.manual_seed(0)
+    drop = ShakeDrop(0.5, alpha=(0, 1)).train()
+    mean = torch.stack([factors(drop)[0] for _ in range(3000)]).mean().item()
+    assert mean == pytest.approx(0.75, abs=0.03)
+    drop.eval()
+    assert drop(torch.ones(1)).item() == 0.75
+
+
 @pytest.mark.parametrize(('level', 'different'), [('batch', 1), ('image', 4), ('element', 48)])
 def test_levels(level, different):
     torch.manual_seed(1)
