@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from helpers import gradaug_config, random_batch, sgd, stock_and_gradaug
+from mmdet.models.backbones import ResNet as DetectionResNet
 from mmpretrain.models.backbones import ResNet, ResNet_CIFAR, ResNetV1d, SEResNet
 from torch import nn
 
@@ -37,6 +38,8 @@ def silenced(network, dropped):
         (lambda: ResNet(50, **SMALL), 16),
         (lambda: ResNetV1d(depth=50, **SMALL), 16),
         (lambda: ResNet_CIFAR(18, **SMALL), 8),
+        (lambda: DetectionResNet(depth=18, **SMALL), 8),
+        (lambda: DetectionResNet(depth=50, **SMALL), 16),
     ],
 )
 @pytest.mark.parametrize('dropped', [(0,), (1, 2, 5), (7,), ()])
