@@ -62,7 +62,9 @@ def test_drop_block_is_in_groups_3_and_4_after_each_convolution_and_on_the_short
 
 def test_dropped_elements_reach_the_next_convolution():
     network = ResNet(18, **SMALL)
-    add_regularizers(network, dict(type='DropBlock', drop_prob=0.5, block_size=1, groups=[4]))
+    add_regularizers(
+        network, dict(type='DropBlock', drop_prob=0.5, block_size=1, groups=[4], scheduled=False)
+    )
     seen = {}
     conv = network.layer4[1].conv2
     conv.register_forward_hook(lambda m, inputs, out: seen.update(zeros=(inputs[0] == 0)))

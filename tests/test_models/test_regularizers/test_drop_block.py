@@ -28,7 +28,7 @@ def test_probability_rises_linearly_with_the_training(hub):
 
 def test_share_and_shape_of_what_is_dropped():
     torch.manual_seed(0)
-    drop = DropBlock(0.1, block_size=3).train()
+    drop = DropBlock(0.1, block_size=3, scheduled=False).train()
     x = torch.ones(64, 16, 14, 14)
     out = drop(x)
     dropped = out == 0
@@ -51,14 +51,14 @@ def test_share_and_shape_of_what_is_dropped():
 def test_small_maps_of_subnetworks(pixels):
     """Random scale makes maps of even size, which the operator alone refuses."""
     torch.manual_seed(0)
-    out = DropBlock(0.3, block_size=7).train()(torch.ones(50, 8, pixels, pixels))
+    out = DropBlock(0.3, block_size=7, scheduled=False).train()(torch.ones(50, 8, pixels, pixels))
     assert out.isfinite().all() and 0.1 < (out == 0).float().mean() < 0.5
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_half_precision_keeps_the_mean(dtype):
     torch.manual_seed(0)
-    out = DropBlock(0.1, 7).train()(torch.ones(32, 64, 14, 14, dtype=dtype))
+    out = DropBlock(0.1, 7, scheduled=False).train()(torch.ones(32, 64, 14, 14, dtype=dtype))
     assert out.dtype == dtype and out.float().mean().item() == pytest.approx(1.0, abs=0.005)
 
 
