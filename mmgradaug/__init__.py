@@ -4,10 +4,10 @@ Importing this package registers its classes under the scope ``mmgradaug``; in a
 ``custom_imports = dict(imports=['mmgradaug'], allow_failed_imports=False)``.
 """
 
-from . import datasets, engine, models, slimming, subnets
+from . import datasets, engine, evaluation, models, slimming, subnets
 from .checkpoint import allow_checkpoint_globals
 from .version import __version__
 
 allow_checkpoint_globals()
 
-__all__ = ['__version__', 'datasets', 'engine', 'models', 'slimming', 'subnets']
+__all__ = ['__version__', 'datasets', 'engine', 'evaluation', 'models', 'slimming', 'subnets']

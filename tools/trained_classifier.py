@@ -1,0 +1,201 @@
+"""What tools that look at a trained classifier share: loading it, its test images, result files."""
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+import torch
+from common import check_fits, load_config, require_checkpoint
+from mmengine.config import Config, DictAction
+from mmengine.device import get_device
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner, load_checkpoint
+from mmpretrain.models import ImageClassifier
+from mmpretrain.registry import DATASETS, MODELS
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+import mmgradaug  # noqa: F401  registers our classes, whether or not the configs import them
+
+
+@dataclass
+class TrainedClassifier:
+    """A classifier with its weights, in eval mode on the device, and what it was made for.
+
+    Args:
+        name: in tables and pictures.
+        cfg: its config, with the command line's options.
+        config: the config's file.
+        checkpoint: the checkpoint's file, or its address.
+        model: with its data preprocessor.
+        device: 'cpu', 'cuda', ...
+        batch_size: of test images; None for the config's.
+        num_workers: likewise.
+    """
+
+    name: str
+    cfg: Config
+    config: str
+    checkpoint: str
+    model: ImageClassifier
+    device: str
+    batch_size: Optional[int] = None
+    num_workers: Optional[int] = None
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What is written into result files, and tells whether a half-done file is of this model."""
+        return dict(
+            name=self.name,
+            config=self.config,
+            checkpoint=self.checkpoint,
+            weights=weights_digest(self.model),
+        )
+
+    def test_set(self, dataset: Optional[dict[str, Any]] = None) -> Dataset:
+        """The config's test set, or another dataset's config instead; exit if it cannot be read."""
+        init_default_scope(self.cfg.get('default_scope', 'mmpretrain'))
+        dataset = self.cfg.test_dataloader.dataset if dataset is None else dataset
+        try:
+            return DATASETS.build(dataset)
+        except OSError as error:
+            sys.exit(
+                f'{self.config}: the test set cannot be read: {error}\nData elsewhere: --cfg-options '
+                'test_dataloader.dataset.data_root=DIR'
+            )
+
+    def loader(self, dataset: Dataset) -> DataLoader:
+        """Batches of a dataset, in order, each image once."""
+        cfg = dict(self.cfg.test_dataloader, dataset=dataset)
+        cfg['sampler'] = dict(type='DefaultSampler', shuffle=False)
+        for key, value in (('batch_size', self.batch_size), ('num_workers', self.num_workers)):
+            if value is not None:
+                cfg[key] = value
+        if cfg.get('num_workers', 0) == 0:
+            cfg['persistent_workers'] = False
+        return Runner.build_dataloader(cfg)
+
+    def batches(self, loader: DataLoader) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images as the network gets them, (N, C, H, W), normalised, and labels (N,); on the device."""
+        for data in loader:
+            data = self.model.data_preprocessor(data, False)
+            labels = torch.cat([sample.gt_label for sample in data['data_samples']])
+            yield data['inputs'], labels.to(data['inputs'].device)
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """(N, classes), of preprocessed images; with a graph where gradients are on."""
+        return self.model(inputs)
+
+
+def weights_digest(model: torch.nn.Module) -> str:
+    """Names weights and buffers by what is in them, wherever they came from."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(
+            value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+        )
+    return digest.hexdigest()[:16]
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """CONFIG CHECKPOINT and what says how they are run."""
+    parser.add_argument('config', help='the config that the checkpoint was trained with')
+    parser.add_argument('checkpoint', help='a .pth file')
+    parser.add_argument(
+        '--name', help="of the model in tables and pictures (default: the config's)"
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override settings of the config, e.g. test_dataloader.dataset.data_root=DIR',
+    )
+    parser.add_argument(
+        '--device', default=get_device(), help='cpu, cuda, cuda:1, ... (default here: %(default)s)'
+    )
+    parser.add_argument(
+        '--batch-size', type=_positive, metavar='N', help="of test images (default: the config's)"
+    )
+    parser.add_argument(
+        '--num-workers', type=int, metavar='N', help="loading images (default: the config's)"
+    )
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f'must be 1 or more, got {value}')
+    return value
+
+
+def load_classifier(args: argparse.Namespace) -> TrainedClassifier:
+    """What :func:`add_model_arguments` asked for; exit if the two do not belong together."""
+    args = argparse.Namespace(
+        **{'launcher': 'none', 'work_dir': None, 'local_rank': 0, **vars(args)}
+    )
+    cfg = load_config(args)
+    require_checkpoint(args.checkpoint)
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    model_cfg = dict(cfg.model)
+    if model_cfg.get('data_preprocessor') is None:
+        model_cfg['data_preprocessor'] = cfg.get('data_preprocessor')
+    model = revert_sync_batchnorm(MODELS.build(model_cfg))
+    if not isinstance(model, ImageClassifier):
+        sys.exit(f'{args.config} has no image classifier: its model is {cfg.model.type}')
+    check_fits(model, args.checkpoint, args.config)
+    load_checkpoint(model, args.checkpoint, map_location='cpu', logger='silent')
+    model.to(args.device).eval()
+    return TrainedClassifier(
+        args.name or Path(args.config).stem,
+        cfg,
+        args.config,
+        args.checkpoint,
+        model,
+        args.device,
+        args.batch_size,
+        args.num_workers,
+    )
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a text file in one move: whoever stops the tool leaves the old one or the new one."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f'.{file.name}.')
+    with os.fdopen(handle, 'w') as stream:
+        stream.write(text)
+    os.chmod(temporary, 0o666 & ~_umask())
+    os.replace(temporary, file)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def read_results(files: Sequence[Path], kind: str) -> list[dict[str, Any]]:
+    """Result files of the same tool, to be shown beside the new one; exit if one is something else."""
+    found = []
+    for file in files:
+        try:
+            data = json.loads(Path(file).read_text())
+        except OSError as error:
+            sys.exit(f'{file}: {error.strerror}')
+        except ValueError:
+            sys.exit(f'{file} is not JSON')
+        if not isinstance(data, dict) or data.get('kind') != kind:
+            sys.exit(
+                f'{file} is no result of {Path(sys.argv[0]).name} (it has no "kind": "{kind}")'
+            )
+        found.append(data)
+    return found
