@@ -4,12 +4,18 @@ from mmgradaug.registry import MODELS, register_missing
 
 from .backbones import PyramidNet, SlimmableResNet, SlimmableResNetCIFAR, WideResNet
 from .gradaug_classifier import GradAugClassifier
+from .gradaug_semi_classifier import GradAugSemiClassifier
+from .mean_teacher_classifier import MeanTeacherClassifier
+from .semi_supervised import SemiClsDataPreprocessor
 
 __all__ = [
     'GradAugClassifier',
     'GradAugDetector',
     'GradAugMaskRCNN',
+    'GradAugSemiClassifier',
+    'MeanTeacherClassifier',
     'PyramidNet',
+    'SemiClsDataPreprocessor',
     'SlimmableResNet',
     'SlimmableResNetCIFAR',
     'WideResNet',

@@ -185,6 +185,8 @@ class WideResNet(BaseBackbone):
             (arXiv:1802.02375, Table 5b).
         out_indices: stages whose output is given, of 0, 1, 2.
         drop_path_rate: in [0, 1), of the last block's stochastic depth; it rises linearly from 0.
+        input_noise: standard deviation, 0 or more, of Gaussian noise on the input in training, drawn in
+            each pass (Oliver et al., arXiv:1804.09170, have 0.15 in this network).
         regularizers: of the residual blocks: ShakeDrop, DropPath, DropBlock; see
             :func:`~mmgradaug.models.regularizers.add_regularizers`.
         conv_cfg, norm_cfg, act_cfg: of mmcv; ``dict(type='LeakyReLU', negative_slope=0.1)`` for
@@ -193,8 +195,8 @@ class WideResNet(BaseBackbone):
         init_cfg: by default Kaiming (normal, fan_out) for convolutions, 1 and 0 for batch norms.
 
     Raises:
-        ValueError: ``depth``, ``widen_factor``, ``out_indices``, ``dropout`` or ``drop_path_rate`` is
-            out of range.
+        ValueError: ``depth``, ``widen_factor``, ``out_indices``, ``dropout``, ``drop_path_rate`` or
+            ``input_noise`` is out of range.
         SlimmingError: ``norm_cfg``, ``conv_cfg`` or ``act_cfg`` names layers that cannot be slimmed.
     """
 
@@ -207,6 +209,7 @@ class WideResNet(BaseBackbone):
         norm_at_end: bool = False,
         out_indices: Sequence[int] = (2,),
         drop_path_rate: float = 0.0,
+        input_noise: float = 0.0,
         regularizers: Sequence[dict[str, Any]] = (),
         conv_cfg: Optional[dict] = None,
         norm_cfg: dict = NORM_CFG,
@@ -221,7 +224,10 @@ class WideResNet(BaseBackbone):
             )
         if widen_factor < 1 or widen_factor != int(widen_factor):
             raise ValueError(f'widen_factor must be a whole number from 1, got {widen_factor}')
+        if not input_noise >= 0:
+            raise ValueError(f'input_noise of WideResNet must not be negative, got {input_noise}')
         self.depth, self.widen_factor = depth, int(widen_factor)
+        self.input_noise = input_noise
         self.out_indices = checked_out_indices(out_indices, 3)
         blocks = (depth - 4) // 6
         rates = drop_path_rates(drop_path_rate, 3 * blocks)
@@ -255,6 +261,8 @@ class WideResNet(BaseBackbone):
         make_slimmable(self)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        if self.training and self.input_noise:
+            x = x + self.input_noise * torch.randn_like(x)
         x = self.conv1(x)
         outs = []
         for stage, layer in enumerate((self.layer1, self.layer2, self.layer3)):

@@ -1,0 +1,145 @@
+"""Semi-supervised image classification with GradAug."""
+
+from contextlib import ExitStack
+from typing import Any, Optional
+
+import torch
+from mmpretrain.structures import DataSample
+from torch import Tensor
+
+from mmgradaug.arguments import refuse_unknown_keys
+from mmgradaug.engine import statistics_untouched
+from mmgradaug.registry import MODELS
+from mmgradaug.slimming import subnetwork
+from mmgradaug.subnets import BatchOperation
+
+from .gradaug_classifier import GradAugClassifier, predicts_by_sigmoid
+from .semi_supervised import SemiSupervisedMixin
+
+
+@MODELS.register_module()
+class GradAugSemiClassifier(SemiSupervisedMixin, GradAugClassifier):
+    """GradAug-semi: sub-networks also learn what the full network says about unlabelled images.
+
+    Paper, Section 4.6: "We can leverage the full-network to generate labels for unlabeled data and use
+    them to train the sub-networks." Details are in a supplement that could not be found; ours: the full
+    network learns from the labelled images alone, its detached output on the unlabelled ones is their
+    soft label, and a sub-network's loss is
+
+        soft-label loss of the labelled images + weight * soft-label loss of the unlabelled ones,
+
+    each a mean over its images. Both kinds get the sub-network's one transformation, and each is
+    normalised by its own batch statistics, so that unlabelled images may have another size. Without
+    unlabelled images in a batch this is :class:`GradAugClassifier`, bit for bit.
+
+    Args:
+        gradaug: as for :class:`GradAugClassifier`, and ``unlabelled=dict(...)`` with
+
+            - ``weight``: >= 0, of the unlabelled images' loss. 1 by default.
+            - ``threshold``: in [0, 1). Unlabelled images of which the full network is less sure (its
+              greatest probability is below) do not count; the mean stays over all. 0, off, by default.
+            - ``move_statistics``: whether the full network's pass over unlabelled images moves the
+              running statistics of batch norms as well. Off by default: they are those of the
+              labelled images, as in plain training.
+        *args, data_preprocessor, **kwargs: of ``mmpretrain.ImageClassifier``.
+
+    Raises:
+        TypeError, ValueError: an option is unknown or out of its range.
+    """
+
+    own_options = (*GradAugClassifier.own_options, 'unlabelled')
+
+    def __init__(self, *args: Any, gradaug: Optional[dict[str, Any]] = None, **kwargs: Any) -> None:
+        options = dict((gradaug or {}).get('unlabelled') or {})
+        known = ('weight', 'threshold', 'move_statistics')
+        refuse_unknown_keys('gradaug.unlabelled', options, known)
+        self.unlabelled_weight = options.get('weight', 1.0)
+        self.threshold = options.get('threshold', 0.0)
+        self.move_statistics = options.get('move_statistics', False)
+        if not self.unlabelled_weight >= 0:
+            raise ValueError(
+                f'gradaug.unlabelled: weight must not be negative, got {self.unlabelled_weight}'
+            )
+        if not 0 <= self.threshold < 1:
+            raise ValueError(
+                f'gradaug.unlabelled: threshold is in [0, 1), 0 for none, got {self.threshold}'
+            )
+        super().__init__(*args, gradaug=gradaug, **kwargs)
+
+    def full_pass(
+        self,
+        *,
+        inputs: Tensor,
+        data_samples: Optional[list[DataSample]] = None,
+        unlabelled: Optional[Tensor] = None,
+        give_soft_labels: bool,
+    ) -> tuple[dict[str, Tensor], Any]:
+        """As :meth:`GradAugClassifier.full_pass`, of the labelled images; soft labels of all.
+
+        Args:
+            inputs: (N, C, H, W), labelled.
+            data_samples: N samples with their labels.
+            unlabelled: (M, C, H', W'), or None.
+            give_soft_labels: False where no sub-network follows.
+
+        Returns:
+            The head's losses on the labelled images, and the soft labels of both kinds, (N, classes) and
+            (M, classes) or None.
+        """
+        losses, of_labelled = super().full_pass(
+            inputs=inputs, data_samples=data_samples, give_soft_labels=give_soft_labels
+        )
+        if unlabelled is None:
+            self.warn_without_unlabelled()
+        if unlabelled is None or not give_soft_labels:
+            return losses, (of_labelled, None)
+        with ExitStack() as stack:
+            stack.enter_context(torch.no_grad())
+            if not self.move_statistics:
+                # A sub-network of full width: it normalises by the batch, and leaves running
+                # statistics alone.
+                stack.enter_context(subnetwork(self, 1.0))
+                stack.enter_context(statistics_untouched(self))
+            return losses, (of_labelled, self.head(self.extract_feat(unlabelled)))
+
+    def subnet_pass(
+        self,
+        *,
+        inputs: Tensor,
+        data_samples: Optional[list[DataSample]] = None,
+        unlabelled: Optional[Tensor] = None,
+        transform: BatchOperation,
+        soft_labels: Any,
+    ) -> dict[str, Tensor]:
+        """As :meth:`GradAugClassifier.subnet_pass`, and the loss of the unlabelled images.
+
+        Args:
+            inputs: (N, C, H, W), labelled, not yet transformed.
+            data_samples: unused; a sub-network does not see labels.
+            unlabelled: (M, C, H', W'), likewise, or None.
+            transform: of both.
+            soft_labels: what :meth:`full_pass` returned.
+        """
+        of_labelled, of_unlabelled = soft_labels
+        losses = super().subnet_pass(inputs=inputs, transform=transform, soft_labels=of_labelled)
+        if unlabelled is None:
+            return losses
+        logits = self.head(self.extract_feat(transform(unlabelled)))
+        if not self.threshold:
+            loss = self._soft_label_loss(self.head, logits, of_unlabelled)
+        else:
+            loss = self._confident_loss(logits, of_unlabelled)
+        losses['loss_unlabelled'] = self.unlabelled_weight * loss
+        return losses
+
+    def _confident_loss(self, logits: Tensor, soft_labels: Tensor) -> Tensor:
+        if not isinstance(soft_labels, Tensor) or predicts_by_sigmoid(self.head):
+            raise TypeError(
+                'gradaug.unlabelled: a threshold needs a head with one softmax over the classes, not '
+                f'{type(self.head).__name__} as configured: write threshold=0'
+            )
+        sure = soft_labels.softmax(dim=1).amax(dim=1) >= self.threshold
+        if not sure.any():
+            return 0.0 * logits.sum()  # of every parameter a gradient, as DDP expects
+        loss = self._soft_label_loss(self.head, logits[sure], soft_labels[sure])
+        return loss * (sure.sum() / len(sure))
