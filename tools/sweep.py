@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -44,7 +44,7 @@ PACKAGES = ('torch', 'mmengine', 'mmpretrain', 'mmgradaug')
 OTHERS = 'configs'  # as a table's name: those given by path
 EQUAL_COST = '+equal_cost'  # at the end of a key
 # What this tool sets itself in each run.
-OWN_SETTINGS = ('randomness.seed', 'work_dir')
+OWN_SETTINGS = ('randomness.seed', 'work_dir', 'train_dataloader.dataset.split_file')
 # Of datasets that draw their images: the seed of a run is theirs too.
 DATASET_SEEDS = ('label_seed', 'split_seed')
 # Of a parameter scheduler: what is in epochs or iterations.
@@ -118,8 +118,10 @@ def _config_path(row: Row) -> Path:
     return ROOT / 'configs' / row.config  # a config elsewhere has an absolute path
 
 
-def select(names: Sequence[str], only: Sequence[str]) -> list[Item]:
-    """The rows of tables, and configs by path, each training once.
+def select(
+    names: Sequence[str], only: Sequence[str], keys: Optional[Sequence[str]] = None
+) -> list[Item]:
+    """The rows of tables, and configs by path, each training once; with ``keys``, these rows alone.
 
     Raises:
         UserError: there is no such table or config, or nothing is left.
@@ -138,6 +140,8 @@ def select(names: Sequence[str], only: Sequence[str]) -> list[Item]:
             )
         for row, table in chosen:
             if only and not any(part in row.key for part in only):
+                continue
+            if keys is not None and row.key not in keys:
                 continue
             item = items.setdefault(row.key, Item(row))
             if item.base != _config_path(row):
@@ -278,6 +282,8 @@ def make_run(item: Item, seed: int, args: argparse.Namespace) -> Run:
         f'randomness.seed={seed}',
         *(f'train_dataloader.dataset.{key}={seed}' for key in DATASET_SEEDS if key in dataset),
     ]
+    if 'split_file' in dataset:
+        options.append(f'train_dataloader.dataset.split_file={split_file(dataset, seed, args)}')
     arguments = []
     if args.auto_scale_lr and 'base_batch_size' in (item.cfg.get('auto_scale_lr') or {}):
         arguments.append('--auto-scale-lr')
@@ -300,6 +306,12 @@ def run_dir(key: str, seed: int, args: argparse.Namespace) -> Path:
     return args.work_dir / 'runs' / key / f'seed{seed}'
 
 
+def split_file(dataset: Any, seed: int, args: argparse.Namespace) -> Path:
+    """Which images have labels; one file for all methods."""
+    name = dataset.get('of', 'dataset').rsplit('.', 1)[-1].lower()
+    return args.work_dir / 'splits' / f'{name}_{dataset.get("num_labels")}_split{seed}.json'
+
+
 def partner_key(key: str) -> list[str]:
     """What the GradAug row of a plain baseline may be called."""
     other = key.replace('baseline', 'gradaug')
@@ -316,7 +328,7 @@ def equal_cost_items(items: Sequence[Item]) -> list[tuple[Item, Item, Item]]:
     triples = []
     for plain in items:
         # The quick starts have it at another place than the tables.
-        if 'baseline' not in plain.row.config.rsplit('/', 1)[-1] or plain.row.options:
+        if 'baseline' not in plain.row.config.rsplit('/', 1)[-1]:
             continue
         wanted = partner_key(plain.key)
         ours = next((by_key[key] for key in wanted if key in by_key), None)
@@ -383,7 +395,7 @@ class Record:
                 raise UserError(f'{short(self.file)} is not JSON; move it away') from error
         self.body = overlay.body if overlay else None
         self.data = {
-            'command': shlex.join(['tools/sweep.py', *args.argv]),
+            'command': shlex.join(args.tool),
             'created': datetime.now().astimezone().isoformat(timespec='seconds'),
             'commit': None,
             'dirty': None,
@@ -551,13 +563,23 @@ class SweepProgress(Progress):
         return [s for other, s in known.items() if kind(other) == kind(key)]
 
 
-def sweep(args: argparse.Namespace) -> None:
+def sweep(
+    args: argparse.Namespace,
+    keys: Optional[Sequence[str]] = None,
+    present: Optional[Callable[..., str]] = None,
+) -> None:
     """Train, and tell.
+
+    Args:
+        args: the command line's.
+        keys: of the rows that are wanted, where ``--only`` cannot say it.
+        present: what is printed in the end, in place of :func:`tables`, from the same arguments.
 
     Raises:
         UserError: the command line is wrong, or a training failed.
     """
-    items = select(args.names, args.only)
+    present = present or tables
+    items = select(args.names, args.only, keys)
     triples = equal_cost_items(items) if args.equal_cost else []
     overlay = read_overlay(args.overlay)
     record = Record(args, overlay)
@@ -570,6 +592,7 @@ def sweep(args: argparse.Namespace) -> None:
         )
     if args.list:
         list_rows(items, triples, record, args)
+        print(present(items, triples, record))
         return
     with locked(args.work_dir):
         prepare(items, overlay, args)
@@ -627,7 +650,7 @@ def sweep(args: argparse.Namespace) -> None:
                 if entry['status'] == RUNNING and not args.slurm:
                     entry['status'] = WAITING
             record.write()
-    print(tables(items, triples, record))
+    print(present(items, triples, record))
     print(f'\nFigures: {short(record.file)}')
     if progress.failures:
         # One cause may have left out several.
@@ -780,7 +803,6 @@ def list_rows(
             )
         )
     print(in_columns(rows))
-    print(tables(items, triples, record))
 
 
 def tables(
@@ -984,7 +1006,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
             parser.error(f'--cfg-options: {key} is set by the sweep; use --seeds, --work-dir')
     if not args.slurm and (args.srun_args or args.resubmit):
         parser.error('--srun-args and --resubmit are for --slurm PARTITION')
-    args.argv = argv
+    args.tool = ['tools/sweep.py', *argv]
     args.work_dir = args.work_dir.resolve()
     return args
 
