@@ -834,7 +834,11 @@ def grid(table: Table, scale: Optional[Scale]) -> Grid:
         paper = None
         if not is_base and base is not None and None not in (row.top1, base.top1):
             paper = row.top1 - base.top1
-        of_paper = [number(row.top1), number(row.top5), NOTHING if is_base else signed(paper)]
+        of_paper = [
+            number(row.top1, row.top1_std),
+            number(row.top5),
+            NOTHING if is_base else signed(paper),
+        ]
         cells = _ours(row.key, base and base.key, scale)
         bodies[-1][1].append([row.label, *of_paper, *cells])
         longer = row.key + EQUAL_COST
