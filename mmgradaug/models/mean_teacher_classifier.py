@@ -45,7 +45,7 @@ class MeanTeacherClassifier(SemiSupervisedMixin, ImageClassifier):
         self, *args: Any, mean_teacher: Optional[dict[str, Any]] = None, **kwargs: Any
     ) -> None:
         options = {'weight': 8.0, 'ramp_up': 0.4, 'momentum': 0.95}
-        refuse_unknown_keys('mean_teacher', mean_teacher or {}, options)
+        refuse_unknown_keys('mean_teacher', mean_teacher or {}, list(options))
         options.update(mean_teacher or {})
         if not options['weight'] >= 0:
             raise ValueError(f'mean_teacher: weight must not be negative, got {options["weight"]}')
@@ -101,10 +101,10 @@ class MeanTeacherClassifier(SemiSupervisedMixin, ImageClassifier):
             )
         teacher, progress = self._teacher
         self._teacher = None
-        prediction = self.head(self.extract_feat(unlabelled)).float().softmax(dim=1)
+        prediction = self.head(self.extract_feat(unlabelled)).softmax(dim=1)
         teacher.train()
         with torch.no_grad():
-            target = teacher.head(teacher.extract_feat(unlabelled)).float().softmax(dim=1)
+            target = teacher.head(teacher.extract_feat(unlabelled)).softmax(dim=1)
         squares = (prediction - target).square().mean(dim=1).sum()
         images = len(inputs) + len(unlabelled)
         losses['loss_consistency'] = self.consistency_weight(progress) * squares / images

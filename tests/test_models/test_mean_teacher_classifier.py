@@ -1,0 +1,103 @@
+import copy
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers import classifier_config
+from mmpretrain.models import ImageClassifier
+from test_gradaug_semi_classifier import KeepsPrecision, mixed_batch
+
+from mmgradaug.models import MeanTeacherClassifier
+
+
+def student_and_teacher(**mean_teacher):
+    torch.manual_seed(0)
+    config = classifier_config(data_preprocessor=KeepsPrecision())
+    models = [MeanTeacherClassifier(mean_teacher=mean_teacher, **copy.deepcopy(config)).double()]
+    models.append(copy.deepcopy(models[0]).requires_grad_(False).eval())
+    with torch.no_grad():
+        for parameter in models[1].parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return models
+
+
+def test_loss_and_gradient_are_the_formulas():
+    student, teacher = student_and_teacher(weight=3.0, ramp_up=0.5)
+    stock = ImageClassifier(**classifier_config()).double().train()
+    mixed, batch, more = mixed_batch(labelled=4, unlabelled=3, pixels=40)
+
+    def logits(model, images):
+        state = {
+            **dict(model.named_parameters()),
+            **{n: b.clone() for n, b in model.named_buffers()},
+        }
+        return torch.func.functional_call(stock, state, (images,))
+
+    target = torch.cat([sample.gt_label for sample in batch['data_samples']])
+    p, q = logits(student, more).softmax(1), logits(teacher, more).softmax(1)
+    consistency = ((p - q) ** 2).sum() / 5 / (4 + 3)
+    weight = 3.0 * math.exp(-5 * (1 - 0.2 / 0.5) ** 2)
+    expected = F.cross_entropy(logits(student, batch['inputs']), target) + weight * consistency
+    gradients = torch.autograd.grad(expected, list(student.parameters()))
+
+    student.announce_teacher(teacher, 0.2)
+    data = student.data_preprocessor(mixed, True)
+    losses = student.train()(**data, mode='loss')
+    total = losses['loss'] + losses['loss_consistency']
+    assert float(losses['loss_consistency']) == pytest.approx(float(weight * consistency), rel=1e-9)
+    assert float(consistency) > 1e-5
+    total.backward()
+    for parameter, gradient in zip(student.parameters(), gradients):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-8, atol=1e-12)
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+
+
+def test_the_weight_rises_from_nearly_nothing_to_the_whole():
+    model, _ = student_and_teacher(weight=8.0, ramp_up=0.4)
+    assert model.consistency_weight(0.0) == pytest.approx(8 * math.exp(-5))
+    assert model.consistency_weight(0.2) == pytest.approx(8 * math.exp(-5 * 0.25))
+    assert model.consistency_weight(0.4) == model.consistency_weight(1.0) == 8.0
+    at_once, _ = student_and_teacher(ramp_up=0)
+    assert at_once.consistency_weight(0.0) == 8.0
+
+
+def test_the_teacher_is_no_part_of_the_model():
+    student, teacher = student_and_teacher()
+    keys, parameters = list(student.state_dict()), len(list(student.parameters()))
+    student.announce_teacher(teacher, 0.0)
+    assert (
+        list(student.state_dict())
+        == keys
+        == list(ImageClassifier(**classifier_config()).state_dict())
+    )
+    assert len(list(student.parameters())) == parameters
+
+
+def test_without_its_hook_it_does_not_train():
+    student, _ = student_and_teacher()
+    data = student.data_preprocessor(mixed_batch()[0], True)
+    with pytest.raises(RuntimeError, match='no teacher.*mmgradaug.MeanTeacherHook'):
+        student(**data, mode='loss')
+
+
+@pytest.mark.parametrize(
+    ('options', 'error', 'says'),
+    [
+        (
+            dict(ema=0.9),
+            TypeError,
+            "unknown keys .'ema'.; it takes .'weight', 'ramp_up', 'momentum'",
+        ),
+        (dict(weight=-1.0), ValueError, 'weight must not be negative, got -1.0'),
+        (
+            dict(ramp_up=200000),
+            ValueError,
+            'ramp_up is a share of the training, in .0, 1., got 200000',
+        ),
+        (dict(momentum=1.0), ValueError, r'momentum is in \(0, 1\), got 1.0'),
+    ],
+)
+def test_wrong_options(options, error, says):
+    with pytest.raises(error, match=says):
+        student_and_teacher(**options)
