@@ -69,3 +69,27 @@ def pretrained(tmp_path_factory):
     path = tmp_path_factory.mktemp('imagenet') / 'epoch_120.pth'
     torch.save(dict(state_dict={**weights, 'head.fc.weight': torch.zeros(1000, 64)}), path)
     return path
+
+
+@pytest.fixture
+def stl10(tmp_path):
+    """Twenty images for training, ten for the test, five without labels; and what is in them."""
+    folder = tmp_path / 'stl10_binary'
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    images = {}
+    for split, number in (('train', 20), ('test', 10), ('unlabeled', 5)):
+        # rows, columns, colours: as they are seen
+        images[split] = rng.integers(0, 256, (number, 96, 96, 3), dtype=np.uint8)
+        with (folder / f'{split}_X.bin').open('wb') as file:
+            for image in images[split]:
+                for colour in range(3):
+                    for column in range(96):
+                        file.write(image[:, column, colour].tobytes())
+        if split != 'unlabeled':
+            np.array([1 + i % 10 for i in range(number)], np.uint8).tofile(
+                folder / f'{split}_y.bin'
+            )
+    folds = [[i, 10 + i] for i in range(10)]
+    (folder / 'fold_indices.txt').write_text('\n'.join(' '.join(map(str, f)) for f in folds) + '\n')
+    return tmp_path, images

@@ -30,7 +30,7 @@ TINY_BACKBONES = {
 
 @pytest.fixture(scope='module')
 def cifar(tmp_path_factory):
-    """One image a class for training and for the test, as folders of images."""
+    """Two images a class for training, one for the test, as folders of images."""
     rng = np.random.default_rng(0)
     folders = {}
     for classes in (10, 100):
@@ -39,12 +39,13 @@ def cifar(tmp_path_factory):
             for label in range(classes):
                 folder = folders[classes] / split / f'{label:02d}'
                 folder.mkdir(parents=True)
-                pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(folder / '0.png')
+                for i in range(2 if split == 'train' else 1):
+                    pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+                    Image.fromarray(pixels).save(folder / f'{i}.png')
     return folders
 
 
-def tiny(cfg, name, tmp_path, imagenet, cifar):
+def tiny(cfg, name, tmp_path, imagenet, stl10):
     """The config with a small network, eight images of at most 64 pixels, two iterations."""
     backbone, channels = TINY_BACKBONES[cfg.model.backbone.type]
     cfg.model.backbone.update(backbone)
@@ -52,10 +53,17 @@ def tiny(cfg, name, tmp_path, imagenet, cifar):
     cfg.work_dir = str(tmp_path / 'work')
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.update(num_workers=0, persistent_workers=False, batch_size=4)
-        loader.dataset.indices = 8
-        if 'cifar' not in name.parts:
+        if 'low_data' not in name.parts:
+            loader.dataset.indices = 8
+        if name.stem.endswith('stl10'):
+            loader.dataset.data_root = str(stl10)
+        elif 'cifar' not in name.stem:
             loader.dataset.data_root = str(imagenet)
-    if 'cifar' not in name.parts:
+    if 'low_data' in name.parts:
+        cfg.train_dataloader.dataset.num_labels = 10
+        if 'unlabelled' in cfg.train_dataloader.dataset:
+            cfg.train_dataloader.dataset.unlabelled.data_root = str(stl10)
+    elif 'cifar' not in name.stem:
         cfg.train_dataloader.dataset.pipeline[1].scale = 64
         for transform in _resizing(cfg.model.get('gradaug', {}).get('transforms')):
             transform.sizes = [64, 48]
@@ -129,10 +137,10 @@ def _resizing(transform):
 
 
 @pytest.mark.parametrize('name', CLASSIFICATION, ids=str)
-def test_it_trains(name, tmp_path, imagenet, cifar, monkeypatch):
+def test_it_trains(name, tmp_path, imagenet, cifar, stl10, monkeypatch):
     for classes, folder in cifar.items():
         monkeypatch.setenv(f'CIFAR{classes}_FOLDER', str(folder))
-    cfg = tiny(Config.fromfile(ROOT / 'configs' / name), name, tmp_path, imagenet, cifar)
+    cfg = tiny(Config.fromfile(ROOT / 'configs' / name), name, tmp_path, imagenet, stl10[0])
     cfg.experiment_name = f'{name.stem}_{tmp_path.name}'
     runner = Runner.from_cfg(cfg)
     before = {key: value.clone() for key, value in runner.model.state_dict().items()}
