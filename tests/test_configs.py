@@ -181,6 +181,34 @@ def test_cifar_settings_are_the_papers(network, epochs, batch, lr, decay, schedu
             assert sampler.survival_prob == (0.5 if network == 'resnet110' else 1.0)
 
 
+LOW_DATA = [path for path in CONFIGS if 'low_data' in path.parts]
+
+
+@pytest.mark.parametrize('name', LOW_DATA, ids=str)
+def test_low_data_settings_are_those_of_oliver_et_al(name):
+    cfg = load(name)
+    assert (cfg.train_cfg.type, cfg.train_cfg.max_iters) == ('IterBasedTrainLoop', 500_000)
+    mean_teacher = 'mean_teacher' in name.stem
+    assert cfg.optim_wrapper.optimizer == dict(type='Adam', lr=4e-4 if mean_teacher else 3e-3)
+    assert cfg.param_scheduler.milestones == [400_000] and cfg.param_scheduler.gamma == 0.2
+    model = build_model(cfg)
+    assert sum(p.numel() for p in model.parameters()) == pytest.approx(1.47e6, rel=0.01)
+    activations = {type(m) for m in model.modules() if 'ReLU' in type(m).__name__}
+    assert activations == {torch.nn.LeakyReLU}
+    assert model.backbone.act.negative_slope == 0.1 and model.backbone.input_noise == 0.15
+    loader = cfg.train_dataloader
+    semi = mean_teacher or 'semi' in name.stem
+    assert loader.batch_size == 100 and ('source_ratio' in loader.sampler) == semi
+    if semi:
+        assert loader.sampler.source_ratio == [1, 1] and loader.dataset.part == 'both'
+    if mean_teacher:
+        assert (model.weight, model.momentum) == (8.0, 0.95)
+        assert model.ramp_up * cfg.train_cfg.max_iters == 200_000
+    pixels = 96 if 'stl10' in name.stem else 32
+    assert loader.dataset.pipeline[0].crop_size == pixels
+    assert loader.dataset.num_labels == (1000 if 'stl10' in name.stem else 250)
+
+
 def test_regularisers_are_those_of_their_papers():
     def drops(name, kind):
         modules = build_model(load(name)).backbone.modules()

@@ -37,6 +37,12 @@ def user(imagenet, shapes, pretrained, tmp_path_factory):
             (folder / 'cifar' / split / f'{label:02d}').mkdir(parents=True)
             image = Image.new('RGB', (32, 32), (label, 2 * label, 128))
             image.save(folder / 'cifar' / split / f'{label:02d}' / '0.png')
+    for split, number in (('train', 26), ('test', 1)):
+        for label in range(10):
+            (folder / 'cifar10' / split / str(label)).mkdir(parents=True)
+            for i in range(number):
+                image = Image.new('RGB', (32, 32), (label, 2 * label, i))
+                image.save(folder / 'cifar10' / split / str(label) / f'{i}.png')
     (folder / 'my_config.py').write_text(CONFIG)
     return folder
 
@@ -53,6 +59,15 @@ def run_small(command, user, imagenet):
         more = [f'work_dir={user}/work_dirs/gradaug_r50_imagenet']
     if 'report.py' in command:
         settings = ['--out', user / 'work_dirs' / 'report']
+    elif 'low_data.py' in command:
+        parts[parts.index('--splits') + 1] = '1'
+        small = ['model.backbone.depth=10', 'model.backbone.widen_factor=1']
+        small += ['model.head.in_channels=64', 'train_cfg.max_iters=2', 'train_cfg.val_interval=2']
+        small += ['train_dataloader.batch_size=4', 'default_hooks.logger.interval=1']
+        for name in ('train', 'val', 'test'):
+            small += [f'{name}_dataloader.num_workers=0']
+            small += [f'{name}_dataloader.persistent_workers=False']
+        settings = ['--cfg-options', *small, '--work-dir', user / 'work_dirs' / 'low_data']
     elif 'sweep.py' in command or 'cifar' in command:
         small = [
             'model.backbone.depth=10',
@@ -85,12 +100,18 @@ def run_small(command, user, imagenet):
         settings = options(imagenet, *SMALL, *more)
     path = f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
     return run(
-        *parts, *settings, cwd=user, PATH=path, PORT='29641', CIFAR100_FOLDER=str(user / 'cifar')
+        *parts,
+        *settings,
+        cwd=user,
+        PATH=path,
+        PORT='29641',
+        CIFAR100_FOLDER=str(user / 'cifar'),
+        CIFAR10_FOLDER=str(user / 'cifar10'),
     )
 
 
 def test_there_are_commands():
-    assert len(COMMANDS) == 16, COMMANDS
+    assert len(COMMANDS) == 17, COMMANDS
 
 
 @pytest.mark.parametrize('command', [c for c in COMMANDS if c.startswith('make ')])
@@ -107,6 +128,9 @@ def test_command_runs(command, user, imagenet):
     assert code == 0, output[-3000:]
     if 'sweep.py' in command:
         assert 'RandScale' in output and '82.27' in output and 'sweep.json' in output
+        return
+    if 'low_data.py' in command:
+        assert '45.23±1.01' in output and '52.95±2.15' in output and '(one split)' in output
         return
     if 'report.py' in command:
         page = (user / 'work_dirs' / 'report' / 'index.html').read_text()

@@ -281,6 +281,11 @@ def test_initial_weights():
         (dict(depth=10, widen_factor=1.5), ValueError, 'widen_factor must be a whole number'),
         (dict(depth=10, out_indices=(3,)), ValueError, 'out_indices must be some of 0 to 2'),
         (dict(depth=10, out_indices=()), ValueError, 'out_indices must be some of 0 to 2'),
+        (
+            dict(depth=10, input_noise=-0.1),
+            ValueError,
+            'input_noise of WideResNet must not be nega',
+        ),
         (dict(depth=10, drop_path_rate=1.0), ValueError, r'drop_path_rate must be in \[0, 1\)'),
         (dict(depth=10, norm_cfg=dict(type='GN', num_groups=2)), SlimmingError, 'GroupNorm'),
         (dict(depth=10, act_cfg=dict(type='PReLU')), SlimmingError, 'PReLU'),
@@ -289,3 +294,20 @@ def test_initial_weights():
 def test_what_does_not_exist_is_refused(options, error, says):
     with pytest.raises(error, match=says):
         WideResNet(**options)
+
+
+def test_input_noise_is_gaussian_drawn_in_each_pass_of_training_alone():
+    plain, noisy = (WideResNet(depth=10, widen_factor=1, input_noise=std) for std in (0.0, 0.15))
+    noisy.load_state_dict(plain.state_dict())
+    seen = []
+    noisy.conv1.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    images = torch.randn(64, 3, 32, 32)
+    before = images.clone()
+    for _ in range(2):
+        noisy(images)
+    noise = seen[0] - images
+    assert abs(noise.std() - 0.15) < 0.002 and abs(noise.mean()) < 0.002
+    assert not torch.equal(seen[0], seen[1]) and torch.equal(images, before)
+    plain.eval(), noisy.eval()
+    noisy.load_state_dict(plain.state_dict())
+    assert torch.equal(noisy(images[:2])[0], plain(images[:2])[0])
