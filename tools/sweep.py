@@ -28,7 +28,6 @@ from training_runs import (
     UserError,
     cost_ratio,
     in_columns,
-    is_gradaug_option,
     mean_and_deviation,
     read_config,
     run_tool,
@@ -45,6 +44,8 @@ OTHERS = 'configs'  # as a table's name: those given by path
 EQUAL_COST = '+equal_cost'  # at the end of a key
 # What this tool sets itself in each run.
 OWN_SETTINGS = ('randomness.seed', 'work_dir', 'train_dataloader.dataset.split_file')
+# Overrides of these go to the models that have them alone; the longest first.
+METHOD_SETTINGS = ('model.gradaug.unlabelled', 'model.gradaug', 'model.mean_teacher')
 # Of datasets that draw their images: the seed of a run is theirs too.
 DATASET_SEEDS = ('label_seed', 'split_seed')
 # Of a parameter scheduler: what is in epochs or iterations.
@@ -238,8 +239,7 @@ def prepare(items: Sequence[Item], overlay: Optional[Overlay], args: argparse.Na
                 item.config.write_text(text)
         try:
             cfg = read_config(item.config)
-            is_gradaug = 'gradaug' in cfg.model
-            options = [o for o in args.cfg_options if is_gradaug or not is_gradaug_option(o)]
+            options = [o for o in args.cfg_options if _concerns(o, cfg.model)]
             item.options = [*item.row.options, *options]
             cfg.merge_from_dict(_parsed(item.options))
         except UserError:
@@ -249,6 +249,16 @@ def prepare(items: Sequence[Item], overlay: Optional[Overlay], args: argparse.Na
             raise UserError(f'{short(item.base)}{what}: {error}') from error
         item.cfg = cfg
         item.options += _needed_options(item)
+
+
+def _concerns(option: str, model: Any) -> bool:
+    """Whether an override is for this model: those of a method are for models that have it."""
+    for part in METHOD_SETTINGS:
+        if option.startswith((f'{part}.', f'{part}=')):
+            for key in part.split('.')[1:]:
+                model = model.get(key) or {}
+            return bool(model)
+    return True
 
 
 def _parsed(options: Sequence[str]) -> dict[str, Any]:
@@ -949,8 +959,8 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         nargs='+',
         default=[],
         metavar='KEY=VALUE',
-        help='overrides for every training, as in tools/train.py; those of model.gradaug go to '
-        "GradAug's alone",
+        help='overrides for every training, as in tools/train.py; those of model.gradaug, '
+        'model.gradaug.unlabelled and model.mean_teacher go to the models that have them alone',
     )
     parser.add_argument(
         '--equal-cost',

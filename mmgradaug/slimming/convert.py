@@ -165,6 +165,33 @@ def try_subnetworks(
         SlimmingError: a sub-network does not run, or the full network accepts no example. The message
             names the layer.
     """
+    trial, running, arguments = runnable_copy(module, example_input, forward)
+    for width in PROBE_WIDTHS:
+        running.clear()
+        try:
+            _run(trial, forward, arguments, width)
+        except SlimmingError:
+            raise
+        except Exception as error:
+            raise SlimmingError(
+                f'layer {running[-1]!r} cannot be slimmed: {type(module).__name__} runs at full '
+                f'width, but as a sub-network of width {width:g} it fails there with '
+                f'{type(error).__name__}: {error}'
+            ) from error
+
+
+def runnable_copy(
+    module: nn.Module, example_input: Any, forward: Callable[..., Any]
+) -> tuple[nn.Module, list[str], tuple[Tensor, ...]]:
+    """A copy to try things out on, and a batch that it accepts; arguments as of :func:`try_subnetworks`.
+
+    Returns:
+        The copy, on the meta or the CPU device; the names of its modules that are running, at any time;
+        and the arguments of ``forward``.
+
+    Raises:
+        SlimmingError: it accepts no example.
+    """
     examples = _example_images(module) if example_input is None else [example_input]
     problem = None
     for device in ('meta', 'cpu'):
@@ -175,22 +202,9 @@ def try_subnetworks(
             arguments = tuple(a.detach().to(device) for a in arguments)
             try:
                 _run(trial, forward, arguments, width=None)
+                return trial, running, arguments
             except Exception as error:  # whatever a network says to an input that it can't take
                 problem = problem or error  # the first example is the likeliest
-                continue
-            for width in PROBE_WIDTHS:
-                running.clear()
-                try:
-                    _run(trial, forward, arguments, width)
-                except SlimmingError:
-                    raise
-                except Exception as error:
-                    raise SlimmingError(
-                        f'layer {running[-1]!r} cannot be slimmed: {type(module).__name__} runs at full '
-                        f'width, but as a sub-network of width {width:g} it fails there with '
-                        f'{type(error).__name__}: {error}'
-                    ) from error
-            return
     raise SlimmingError(
         f'{type(module).__name__} could not be tried out as a sub-network, since it accepts no batch of '
         f'images of {PROBE_SIZES} pixels ({type(problem).__name__}: {problem}). Say what it accepts: '
