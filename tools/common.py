@@ -4,6 +4,7 @@ import argparse
 import os
 import pickle
 import sys
+import warnings
 from pathlib import Path
 
 import torch
@@ -11,6 +12,9 @@ import torch.distributed as dist
 from mmengine.config import Config, DictAction
 from mmengine.model import is_model_wrapper
 from mmengine.runner import CheckpointLoader
+
+# MMDetection imports imagecorruptions where it is installed; nobody here can mend that.
+warnings.filterwarnings('ignore', 'pkg_resources is deprecated as an API', UserWarning)
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,7 @@
 """What tools that look at a trained classifier share: loading it, its test images, result files."""
 
 import argparse
+import copy
 import hashlib
 import json
 import os
@@ -20,10 +21,24 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, load_checkpoint
 from mmpretrain.models import ImageClassifier
 from mmpretrain.registry import DATASETS, MODELS
-from torch import Tensor
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 import mmgradaug  # noqa: F401  registers our classes, whether or not the configs import them
+
+CONSOLE = Console(stderr=True)  # progress bars; results go to standard output
+# Ours that only train otherwise.
+STOCK_TYPES = {
+    'mmgradaug.GradAugClassifier': 'ImageClassifier',
+    'mmgradaug.GradAugSemiClassifier': 'ImageClassifier',
+    'mmgradaug.MeanTeacherClassifier': 'ImageClassifier',
+    'mmgradaug.SemiClsDataPreprocessor': 'ClsDataPreprocessor',
+    'mmgradaug.DistillationClsDataPreprocessor': 'ClsDataPreprocessor',
+    'mmgradaug.DistillationClsHead': 'LinearClsHead',
+    'mmgradaug.SlimmableResNet': 'ResNet',
+}
 
 
 @dataclass
@@ -72,8 +87,10 @@ class TrainedClassifier:
                 'test_dataloader.dataset.data_root=DIR'
             )
 
-    def loader(self, dataset: Dataset) -> DataLoader:
-        """Batches of a dataset, in order, each image once."""
+    def loader(self, dataset: Dataset, limit: int = 0) -> DataLoader:
+        """Batches of a dataset, in order, each image once; with ``limit`` as many images, evenly spread."""
+        if limit and limit < len(dataset):  # the first ones would be of the first classes
+            dataset = dataset.get_subset([i * len(dataset) // limit for i in range(limit)])
         cfg = dict(self.cfg.test_dataloader, dataset=dataset)
         cfg['sampler'] = dict(type='DefaultSampler', shuffle=False)
         for key, value in (('batch_size', self.batch_size), ('num_workers', self.num_workers)):
@@ -93,6 +110,46 @@ class TrainedClassifier:
     def logits(self, inputs: Tensor) -> Tensor:
         """(N, classes), of preprocessed images; with a graph where gradients are on."""
         return self.model(inputs)
+
+    @torch.no_grad()
+    def accuracy(self, model: nn.Module, loader: DataLoader, what: str) -> float:
+        """Top-1 in per cent of a network on this one's images."""
+        correct = number = 0
+        batches = track(self.batches(loader), what, total=len(loader), console=CONSOLE)
+        for inputs, labels in batches:
+            correct += int((model(inputs).argmax(1) == labels).sum())
+            number += len(labels)
+        return 100.0 * correct / number
+
+    def training_images(self, limit: int) -> list[Tensor]:
+        """About ``limit`` preprocessed training images, (N, C, H, W) each, augmented but not mixed.
+
+        Exit if there are none.
+        """
+        init_default_scope(self.cfg.get('default_scope', 'mmpretrain'))
+        cfg = copy.deepcopy(self.cfg.train_dataloader)
+        if self.num_workers is not None:
+            cfg.num_workers = self.num_workers
+        if cfg.get('num_workers', 0) == 0:
+            cfg.persistent_workers = False
+        try:
+            loader = Runner.build_dataloader(cfg, seed=0)
+        except OSError as error:
+            sys.exit(
+                f'{self.config}: the training set cannot be read: {error}\nData elsewhere: '
+                '--cfg-options train_dataloader.dataset.data_root=DIR'
+            )
+        found: list[Tensor] = []
+        number = 0
+        for data in loader:
+            # Without labels, which unlabelled images lack.
+            found.append(self.model.data_preprocessor(dict(inputs=data['inputs']), False)['inputs'])
+            number += len(found[-1])
+            if number >= limit:
+                break
+        if not found:
+            sys.exit(f'{self.config}: the training set has no whole batch of images')
+        return found
 
 
 def weights_digest(model: torch.nn.Module) -> str:
@@ -124,22 +181,62 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         '--device', default=get_device(), help='cpu, cuda, cuda:1, ... (default here: %(default)s)'
     )
     parser.add_argument(
-        '--batch-size', type=_positive, metavar='N', help="of test images (default: the config's)"
+        '--batch-size', type=positive, metavar='N', help="of test images (default: the config's)"
     )
     parser.add_argument(
         '--num-workers', type=int, metavar='N', help="loading images (default: the config's)"
     )
 
 
-def _positive(text: str) -> int:
-    value = int(text)
+def positive(text: str) -> int:
+    """Of an argument: a whole number from 1."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
     if value < 1:
-        raise argparse.ArgumentTypeError(f'must be 1 or more, got {value}')
+        raise argparse.ArgumentTypeError(f'must be a whole number from 1, got {text!r}')
     return value
 
 
-def load_classifier(args: argparse.Namespace) -> TrainedClassifier:
-    """What :func:`add_model_arguments` asked for; exit if the two do not belong together."""
+def width_of(text: str) -> float:
+    """Of an argument: the width of a sub-network."""
+    try:
+        width = float(text)
+    except ValueError:
+        width = 0.0
+    if not 0.0 < width <= 1.0:
+        raise argparse.ArgumentTypeError(f'a width is in (0, 1], 0.9 for instance; got {text!r}')
+    return width
+
+
+def stock_config(model: dict[str, Any]) -> dict[str, Any]:
+    """A classifier's config as MMPretrain's own, which has the same weights under the same names.
+
+    Backbones that MMPretrain lacks stay.
+    """
+    model = copy.deepcopy(dict(model))
+    if model['type'] in STOCK_TYPES:
+        model['type'] = STOCK_TYPES[model['type']]
+    for key in ('gradaug', 'mean_teacher'):
+        model.pop(key, None)
+    for key in ('backbone', 'data_preprocessor', 'head'):
+        part = model.get(key) or {}
+        if part.get('type') in STOCK_TYPES:
+            part['type'] = STOCK_TYPES[part['type']]
+    for key in ('teacher', 'teacher_checkpoint'):
+        (model.get('data_preprocessor') or {}).pop(key, None)
+    for key in ('temperature', 'hard_weight'):
+        model['head'].pop(key, None)
+    return model
+
+
+def load_classifier(args: argparse.Namespace, stock: bool = False) -> TrainedClassifier:
+    """What :func:`add_model_arguments` asked for; exit if the two do not belong together.
+
+    Args:
+        stock: build MMPretrain's own classifier for it, see :func:`stock_config`.
+    """
     args = argparse.Namespace(
         **{'launcher': 'none', 'work_dir': None, 'local_rank': 0, **vars(args)}
     )
@@ -149,6 +246,8 @@ def load_classifier(args: argparse.Namespace) -> TrainedClassifier:
     model_cfg = dict(cfg.model)
     if model_cfg.get('data_preprocessor') is None:
         model_cfg['data_preprocessor'] = cfg.get('data_preprocessor')
+    if stock:
+        model_cfg = stock_config(model_cfg)
     model = revert_sync_batchnorm(MODELS.build(model_cfg))
     if not isinstance(model, ImageClassifier):
         sys.exit(f'{args.config} has no image classifier: its model is {cfg.model.type}')

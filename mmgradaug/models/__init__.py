@@ -3,10 +3,11 @@
 from mmgradaug.registry import MODELS, register_missing
 
 from .backbones import PyramidNet, SlimmableResNet, SlimmableResNetCIFAR, WideResNet
-from .gradaug_classifier import GradAugClassifier
+from .gradaug_classifier import GradAugClassifier, slim_classifier
 from .gradaug_semi_classifier import GradAugSemiClassifier
 from .mean_teacher_classifier import MeanTeacherClassifier
 from .semi_supervised import SemiClsDataPreprocessor
+from .subnetwork_classifier import SubnetworkClassifier
 
 __all__ = [
     'GradAugClassifier',
@@ -18,7 +19,9 @@ __all__ = [
     'SemiClsDataPreprocessor',
     'SlimmableResNet',
     'SlimmableResNetCIFAR',
+    'SubnetworkClassifier',
     'WideResNet',
+    'slim_classifier',
 ]
 
 try:

@@ -46,16 +46,7 @@ class GradAugClassifier(GradAugMixin, ImageClassifier):
     def slim(self) -> int:
         if not self.with_head:
             raise ValueError('GradAugClassifier needs a head: its output is the soft label')
-        num_layers = convert_layers(self.backbone)
-        if num_layers == 0:
-            raise SlimmingError(
-                f'{type(self.backbone).__name__} has no layer to slim, so every sub-network would be '
-                'the full network'
-            )
-        for part in (self.neck, self.head):
-            if part is not None:
-                num_layers += convert_layers(part, keep_outputs=True)
-        return num_layers
+        return slim_classifier(self)
 
     def full_pass(
         self,
@@ -118,6 +109,31 @@ class GradAugClassifier(GradAugMixin, ImageClassifier):
                 'MultiTaskHead of these'
             )
         return self.soft_label_loss(logits, soft_labels, multi_label=predicts_by_sigmoid(head))
+
+
+def slim_classifier(model: ImageClassifier) -> int:
+    """Convert a classifier in place: the backbone is slimmed, neck and head keep their outputs.
+
+    Args:
+        model: ours or a stock one. Whether its sub-networks exist is not tried out; see
+            :func:`~mmgradaug.slimming.try_subnetworks`.
+
+    Returns:
+        The number of slimmable layers.
+
+    Raises:
+        SlimmingError: the backbone has nothing to slim or cannot be slimmed.
+    """
+    num_layers = convert_layers(model.backbone)
+    if num_layers == 0:
+        raise SlimmingError(
+            f'{type(model.backbone).__name__} has no layer to slim, so every sub-network would be '
+            'the full network'
+        )
+    for part in (model.neck, model.head):
+        if part is not None:
+            num_layers += convert_layers(part, keep_outputs=True)
+    return num_layers
 
 
 def predicts_by_sigmoid(head: nn.Module) -> bool:

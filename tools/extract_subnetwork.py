@@ -1,0 +1,390 @@
+#!/usr/bin/env python
+"""Take a sub-network out of a trained classifier: a smaller network of its own, for stock MMPretrain."""
+
+import argparse
+import inspect
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+import torch
+from mmengine.config import Config
+from rich.progress import track
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.flop_counter import FlopCounterMode
+from trained_classifier import (
+    CONSOLE,
+    TrainedClassifier,
+    add_model_arguments,
+    load_classifier,
+    positive,
+    stock_config,
+    width_of,
+    write_whole,
+)
+from training_runs import UserError, in_columns, run_tool, short
+
+from mmgradaug.models import SubnetworkClassifier, slim_classifier
+from mmgradaug.slimming import (
+    SlimmingError,
+    extract_subnetwork,
+    recalibrate_statistics,
+    subnetwork_channels,
+    try_subnetworks,
+)
+from mmgradaug.slimming.narrow import narrow_layer
+
+NAME = 'subnetwork'  # of the files
+REPEATS = 50  # for the latency; in turns, so that both networks meet the same machine
+MODULE = '''"""A classifier with fewer channels than its config says, for MMPretrain.
+
+Written by mmgradaug's tools/extract_subnetwork.py; it needs MMPretrain alone.
+"""
+
+from typing import Any
+
+import torch
+from mmpretrain.models import ImageClassifier
+from mmpretrain.registry import MODELS
+from torch import nn
+
+
+{}
+
+{}'''
+
+
+def slim(classifier: TrainedClassifier, images: Tensor) -> None:
+    """Make a stock classifier slimmable, and see that its sub-networks exist.
+
+    Raises:
+        UserError: they do not.
+    """
+    try:
+        slim_classifier(classifier.model)
+        try_subnetworks(classifier.model, images[:2])
+    except SlimmingError as error:
+        raise UserError(str(error)) from error
+
+
+@torch.no_grad()
+def average_statistics(target: nn.Module, others: Sequence[nn.Module]) -> None:
+    """Running statistics as means over sub-networks of other widths, of the channels they share."""
+    layers = [dict(other.named_modules()) for other in others]
+    for name, norm in target.named_modules():
+        if isinstance(norm, _BatchNorm):
+            for key in ('running_mean', 'running_var'):
+                kept = getattr(norm, key)
+                values = [getattr(by_name[name], key)[: len(kept)] for by_name in layers]
+                kept.copy_(torch.stack(values).mean(0))
+
+
+@torch.no_grad()
+def complexity(model: nn.Module, image: Tensor) -> dict[str, float]:
+    """Parameters; multiply-accumulates in convolutions and linear layers of one image, and FLOPs, twice as many."""
+    with FlopCounterMode(display=False) as counter:
+        model(image)
+    flops = counter.get_total_flops()
+    parameters = sum(p.numel() for p in model.parameters())
+    return dict(parameters=parameters, macs=flops / 2, flops=flops)
+
+
+@torch.no_grad()
+def latency(models: Sequence[nn.Module], images: Tensor) -> list[float]:
+    """Median milliseconds a batch, of each."""
+
+    def run(model: nn.Module) -> float:
+        start = time.perf_counter()
+        model(images)
+        if images.is_cuda:
+            torch.cuda.synchronize()
+        return 1000 * (time.perf_counter() - start)
+
+    for model in [*models, *models]:  # the first runs make buffers
+        run(model)
+    rounds = track(range(REPEATS), 'latency', console=CONSOLE)
+    times = [[run(model) for model in models] for _ in rounds]
+    return [statistics.median(column) for column in zip(*times)]
+
+
+def build_files(
+    classifier: TrainedClassifier, channels: dict[str, tuple[int, int]], width: float
+) -> dict[str, str]:
+    """The config that builds the sub-network, and the module that it needs, if MMPretrain alone will do."""
+    cfg = classifier.cfg
+    whole = {'data_preprocessor': cfg.get('data_preprocessor'), **cfg.model.to_dict()}
+    model = stock_config(whole)
+    # It would be loaded once more, at full width; and what only training needs.
+    for key in ('init_cfg', 'pretrained', 'train_cfg'):
+        model.pop(key, None)
+        model['backbone'].pop(key, None)
+    if isinstance(model['data_preprocessor'], dict):
+        model['data_preprocessor'].pop('batch_augments', None)
+    stock = 'mmgradaug.' not in repr(model)
+    model['type'] = SubnetworkClassifier.__name__ if stock else 'mmgradaug.SubnetworkClassifier'
+    model['channels'] = {
+        name: list(numbers)
+        for name, numbers in channels.items()
+        if numbers != _channels(classifier.model.get_submodule(name))
+    }
+    test = {
+        key: cfg[key] for key in ('test_dataloader', 'test_evaluator', 'test_cfg') if key in cfg
+    }
+    test = Config(test).to_dict()
+    imports = [f'{NAME}_classifier'] if stock else []
+    if not stock or 'mmgradaug.' in repr(test):
+        imports.append('mmgradaug')
+    content = dict(
+        default_scope=cfg.get('default_scope', 'mmpretrain'),
+        custom_imports=dict(imports=imports, allow_failed_imports=False),
+        model=model,
+        **test,
+    )
+    header = (
+        f'# Sub-network of width {width:g} of {classifier.config} with {classifier.checkpoint}.\n'
+    )
+    if stock:
+        header += (
+            f'# Python has to find {NAME}_classifier.py: PYTHONPATH=the folder of this file.\n'
+        )
+    files = {f'{NAME}.py': header + Config(content).pretty_text}
+    if stock:
+        sources = [inspect.getsource(part) for part in (narrow_layer, SubnetworkClassifier)]
+        files[f'{NAME}_classifier.py'] = MODULE.format(*sources)
+    return files
+
+
+def _channels(layer: nn.Module) -> tuple[int, int]:
+    if isinstance(layer, _BatchNorm):
+        return layer.num_features, layer.num_features
+    if isinstance(layer, nn.Linear):
+        return layer.out_features, layer.in_features
+    return layer.out_channels, layer.in_channels
+
+
+def export_onnx(model: nn.Module, images: Tensor, file: Path) -> float:
+    """Write (N, C, H, W), preprocessed, -> (N, classes), any N; the greatest difference to PyTorch.
+
+    Raises:
+        UserError: onnxruntime computes something else, or a package is missing.
+    """
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401  torch's exporter needs it
+    except ImportError as error:
+        raise UserError(
+            f'--onnx needs {error.name}: pip install onnx onnxscript onnxruntime'
+        ) from error
+    with torch.no_grad():
+        torch.onnx.export(
+            model,
+            (images[:2],),
+            str(file),
+            input_names=['images'],
+            output_names=['logits'],
+            dynamic_shapes=({0: torch.export.Dim('batch')},),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+        session = onnxruntime.InferenceSession(str(file), providers=['CPUExecutionProvider'])
+        worst = scale = 0.0
+        for batch in (images[:1], images[:3]):
+            expected = model(batch).cpu()
+            (found,) = session.run(None, {'images': batch.cpu().numpy()})
+            worst = max(worst, float((torch.from_numpy(found) - expected).abs().max()))
+            scale = max(scale, float(expected.abs().max()))
+    if not worst <= 1e-3 * max(scale, 1.0):
+        raise UserError(f'onnxruntime differs from PyTorch by {worst:g}; no ONNX file was kept')
+    return worst
+
+
+def checkpoint_size(state: dict[str, Any], file: Path) -> float:
+    """Save weights; megabytes."""
+    torch.save(state, file)
+    return file.stat().st_size / 1e6
+
+
+def extract(args: argparse.Namespace) -> None:
+    """Raises UserError if it cannot be done."""
+    classifier = load_classifier(args, stock=True)
+    out = args.out or Path('work_dirs') / 'extracted' / f'{classifier.name}_w{args.width:g}'
+    if (out / f'{NAME}.json').exists() and not args.overwrite:
+        raise UserError(
+            f'{short(out)} has a sub-network already: use another --out, or --overwrite'
+        )
+    full = classifier.model
+    images = classifier.training_images(args.recalibrate)
+    slim(classifier, images[0])
+    example = images[0][:2]
+    channels = subnetwork_channels(full, args.width, example)
+    small = extract_subnetwork(full, args.width, example)
+    loader = None if args.no_test else classifier.loader(classifier.test_set())
+    top1: dict[str, Optional[float]] = dict.fromkeys(('full', 'extracted', 'recalibrated'))
+    if loader is not None:
+        top1['full'] = classifier.accuracy(full, loader, 'test, full')
+        top1['extracted'] = classifier.accuracy(small, loader, 'test, before recalibration')
+    number = sum(len(batch) for batch in images)
+    if args.average_widths:
+        others = []
+        for width in args.average_widths:
+            others.append(extract_subnetwork(full, width, example))
+            recalibrate_statistics(
+                others[-1], track(images, f'statistics, {width:g}', console=CONSOLE)
+            )
+        average_statistics(small, others)
+    else:
+        recalibrate_statistics(small, track(images, 'statistics', console=CONSOLE))
+    if loader is not None:
+        top1['recalibrated'] = classifier.accuracy(small, loader, 'test, recalibrated')
+
+    plain = extract_subnetwork(full, 1.0, example)  # as it would be deployed: plain layers
+    networks = [plain, small]
+    sizes = [complexity(network, images[0][:1]) for network in networks]
+    batch = images[0][: args.latency_batch]
+    times = latency(networks, batch)
+    with tempfile.TemporaryDirectory(prefix='subnetwork-') as folder:
+        work = Path(folder)
+        meta = dict(width=args.width, config=args.config, checkpoint=args.checkpoint)
+        megabytes = [
+            checkpoint_size(dict(state_dict=network.state_dict(), meta=meta), work / f'{i}.pth')
+            for i, network in enumerate(networks)
+        ]
+        difference = None
+        if args.onnx:
+            difference = export_onnx(small, images[0], work / f'{NAME}.onnx')
+        files = build_files(classifier, channels, args.width)
+        out.mkdir(parents=True, exist_ok=True)
+        (work / '1.pth').replace(work / f'{NAME}.pth')
+        for name in [f'{NAME}.pth', *([f'{NAME}.onnx'] if args.onnx else [])]:
+            _move(work / name, out / name)
+    for name, text in files.items():
+        write_whole(out / name, text)
+    result = dict(
+        kind='extracted',
+        model=classifier.identity,
+        width=args.width,
+        training_images=number,
+        average_widths=args.average_widths,
+        top1=top1,
+        full=dict(sizes[0], megabytes=megabytes[0], latency_ms=times[0]),
+        subnetwork=dict(sizes[1], megabytes=megabytes[1], latency_ms=times[1]),
+        latency=dict(batch=len(batch), device=str(batch.device), threads=torch.get_num_threads()),
+        input_shape=list(images[0].shape[1:]),
+        onnx_difference=difference,
+    )
+    write_whole(out / f'{NAME}.json', json.dumps(result, indent=1) + '\n')
+    print(told(result))
+    print(f'\nWritten to {short(out)}: {", ".join(sorted(path.name for path in out.iterdir()))}')
+    if f'{NAME}_classifier.py' in files:
+        print(f'For MMPretrain alone: PYTHONPATH={short(out)} and {NAME}.py as the config.')
+    else:
+        print(f'{NAME}.py needs mmgradaug for its backbone; the ONNX file (--onnx) does not.')
+
+
+def _move(source: Path, target: Path) -> None:
+    """In one move on the target's disk."""
+    beside = target.with_name(f'.{target.name}.new')
+    beside.write_bytes(source.read_bytes())
+    beside.replace(target)
+
+
+def told(result: dict[str, Any]) -> str:
+    """The full network and the extracted one, side by side."""
+    full, small, top1 = result['full'], result['subnetwork'], result['top1']
+
+    def line(what: str, key: str, unit: float, digits: int) -> tuple[str, ...]:
+        a, b = full[key] / unit, small[key] / unit
+        return what, f'{a:.{digits}f}', f'{b:.{digits}f}', f'{b / a:.2f}'
+
+    lines: list[Sequence[str]] = [
+        ('', 'full network', f'sub-network, width {result["width"]:g}', 'ratio'),
+        line('parameters (millions)', 'parameters', 1e6, 3),
+        line('checkpoint (MB)', 'megabytes', 1, 2),
+        line('GMACs', 'macs', 1e9, 4),
+        line('GFLOPs (2 x MACs)', 'flops', 1e9, 4),
+        line(f'latency, batch {result["latency"]["batch"]} (ms)', 'latency_ms', 1, 2),
+    ]
+    if top1['full'] is not None:
+        lines.append(('top-1 %', f'{top1["full"]:.2f}', f'{top1["recalibrated"]:.2f}', ''))
+        lines.append(("  with the full network's statistics", '', f'{top1["extracted"]:.2f}', ''))
+    conditions = result['latency']
+    notes = [
+        f'MACs and FLOPs of one image of {"x".join(map(str, result["input_shape"]))}, in convolutions and '
+        'linear layers.',
+        f'Latency: median of {REPEATS}, in turns, on {conditions["device"]}, {conditions["threads"]} threads.',
+        f'Batch norm statistics: measured on {result["training_images"]} training images'
+        + (
+            f', mean over the widths {", ".join(f"{w:g}" for w in result["average_widths"])}.'
+            if result['average_widths']
+            else '.'
+        ),
+    ]
+    if result['onnx_difference'] is not None:
+        notes.append(
+            f'ONNX: onnxruntime differs from PyTorch by {result["onnx_difference"]:.1e} at most.'
+        )
+    return '\n'.join([in_columns(lines), '', *notes])
+
+
+def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description='Take the sub-network of a width out of a trained classifier, measure its batch norm statistics\n'
+        'on training images, and write it as a plain, smaller network: a checkpoint, a config for\n'
+        'MMPretrain, and on request ONNX. Prints it beside the full network.',
+        epilog='example:\n  tools/extract_subnetwork.py CONFIG CHECKPOINT --width 0.9 --onnx',
+    )
+    add_model_arguments(parser)
+    parser.add_argument(
+        '--width',
+        type=width_of,
+        required=True,
+        metavar='W',
+        help='in (0, 1]: the share of channels kept',
+    )
+    parser.add_argument(
+        '--recalibrate',
+        type=positive,
+        default=2048,
+        metavar='N',
+        help='training images for the statistics, in whole batches (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--average-widths',
+        type=width_of,
+        nargs='+',
+        metavar='W',
+        help='take the mean of the statistics of the sub-networks of these widths, none below --width, '
+        'in place of its own',
+    )
+    parser.add_argument('--onnx', action='store_true', help='write an ONNX file too, and check it')
+    parser.add_argument('--no-test', action='store_true', help='leave the accuracies out')
+    parser.add_argument(
+        '--latency-batch', type=positive, default=1, metavar='N', help='images (default: 1)'
+    )
+    parser.add_argument(
+        '--out', type=Path, metavar='DIR', help='default: work_dirs/extracted/NAME_wW'
+    )
+    parser.add_argument('--overwrite', action='store_true', help='replace what is in --out')
+    args = parser.parse_args(argv)
+    for width in args.average_widths or ():
+        if width < args.width:
+            parser.error(
+                f'--average-widths: {width:g} has fewer channels than --width {args.width:g}'
+            )
+    return args
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    args = parse_args(argv)
+    return run_tool('extract', lambda: extract(args), 'nothing was written')
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())
