@@ -188,6 +188,27 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_result_arguments(parser: argparse.ArgumentParser, folder: str) -> None:
+    """How much is tested, beside what it is shown, and where it goes: below work_dirs/, ``folder``."""
+    parser.add_argument(
+        '--max-images',
+        type=positive,
+        default=0,
+        metavar='N',
+        help='test on N images alone, evenly spread over the test set',
+    )
+    parser.add_argument(
+        '--compare',
+        type=Path,
+        nargs='+',
+        default=[],
+        metavar='JSON',
+        help="other models' results of this tool, to be shown beside",
+    )
+    parser.add_argument('--out', type=Path, metavar='DIR', help=f'default: work_dirs/{folder}/NAME')
+    parser.add_argument('--overwrite', action='store_true', help='replace an earlier result')
+
+
 def positive(text: str) -> int:
     """Of an argument: a whole number from 1."""
     try:

@@ -13,6 +13,7 @@ from rich.progress import track
 from trained_classifier import (
     CONSOLE,
     add_model_arguments,
+    add_result_arguments,
     load_classifier,
     positive,
     read_results,
@@ -121,21 +122,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         metavar='N',
         help='training images for the statistics, in whole batches (default: %(default)s)',
     )
-    parser.add_argument(
-        '--max-images', type=positive, default=0, metavar='N', help='test on N images alone'
-    )
-    parser.add_argument(
-        '--compare',
-        type=Path,
-        nargs='+',
-        default=[],
-        metavar='JSON',
-        help="other models' results of this tool, to be shown beside",
-    )
-    parser.add_argument(
-        '--out', type=Path, metavar='DIR', help='default: work_dirs/width_curves/NAME'
-    )
-    parser.add_argument('--overwrite', action='store_true', help='replace an earlier result')
+    add_result_arguments(parser, 'width_curves')
     return parser.parse_args(argv)
 
 
