@@ -2,12 +2,26 @@
 
 from mmgradaug.registry import DATASETS, register_missing
 
+from .corruptions import CORRUPTIONS, SEVERITIES, Corrupt, corrupt
 from .digits import Digits
 from .image_folder import ImageFolder
+from .imagenet_c import ImageNetC, imagenet_c_folder
 from .labelled_split import LabelledSplit
 from .stl10 import STL10
 
-__all__ = ['Digits', 'ImageFolder', 'LabelledSplit', 'STL10', 'Shapes']
+__all__ = [
+    'CORRUPTIONS',
+    'SEVERITIES',
+    'Corrupt',
+    'Digits',
+    'ImageFolder',
+    'ImageNetC',
+    'LabelledSplit',
+    'STL10',
+    'Shapes',
+    'corrupt',
+    'imagenet_c_folder',
+]
 
 try:
     from .shapes import Shapes
