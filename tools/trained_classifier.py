@@ -88,9 +88,9 @@ class TrainedClassifier:
             )
 
     def loader(self, dataset: Dataset, limit: int = 0) -> DataLoader:
-        """Batches of a dataset, in order, each image once; with ``limit`` as many images, evenly spread."""
+        """Batches of a dataset, in order, each image once; with ``limit`` cut down to as many, evenly spread."""
         if limit and limit < len(dataset):  # the first ones would be of the first classes
-            dataset = dataset.get_subset([i * len(dataset) // limit for i in range(limit)])
+            dataset.get_subset_([i * len(dataset) // limit for i in range(limit)])
         cfg = dict(self.cfg.test_dataloader, dataset=dataset)
         cfg['sampler'] = dict(type='DefaultSampler', shuffle=False)
         for key, value in (('batch_size', self.batch_size), ('num_workers', self.num_workers)):

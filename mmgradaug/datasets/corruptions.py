@@ -70,7 +70,7 @@ def corrupt(image: np.ndarray, corruption: str, severity: int, seed: int = 0) ->
                     "'mmgradaug[evaluation]'"
                 ) from error
             found = by_package(image, severity=severity, corruption_name=corruption)
-    return np.ascontiguousarray(found, dtype=np.uint8)
+    return np.array(found, dtype=np.uint8)  # a copy: Pillow's may not be written to
 
 
 @contextmanager

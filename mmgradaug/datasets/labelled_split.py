@@ -56,8 +56,7 @@ def LabelledSplit(  # noqa: N802
         raise ValueError(f'part must be one of {", ".join(PARTS)}; got {part!r}')
     if unlabelled is not None and part == 'labelled':
         raise ValueError("unlabelled=... takes part='both' or part='unlabelled'")
-    whole = MMPRETRAIN_DATASETS.build(dict(kwargs, type=of))
-    whole.full_init()
+    whole = _whole(of, kwargs)
     known = Path(split_file) if split_file is not None else None
     if known is not None and known.exists():
         by_class = _read(known, whole, of, num_labels, split_seed)
@@ -66,17 +65,21 @@ def LabelledSplit(  # noqa: N802
         if known is not None:
             _write(known, whole, of, num_labels, split_seed, by_class)
     chosen = sorted(index for indices in by_class.values() for index in indices)
-    labelled = whole.get_subset(chosen)
+    rest = np.setdiff1d(np.arange(len(whole)), chosen).tolist()
+    labelled = whole
+    # In place, and a second time for the rest: get_subset() copies with a memory of all earlier copies,
+    # by addresses that other objects may have by now (MMEngine 0.10.7).
+    labelled.get_subset_(chosen)
     if part == 'labelled':
         return labelled
     if unlabelled is None:
-        rest = np.setdiff1d(np.arange(len(whole)), chosen).tolist()
         if not rest:
             raise ValueError(
                 f'num_labels={num_labels} is all of {of}: no image is left unlabelled; take fewer labels, '
                 'or unlabelled=dict(type=...) of another dataset'
             )
-        others = whole.get_subset(rest)
+        others = _whole(of, kwargs)
+        others.get_subset_(rest)
     else:
         others = MMPRETRAIN_DATASETS.build(
             {'pipeline': kwargs.get('pipeline', ()), **copy.deepcopy(unlabelled)}
@@ -89,6 +92,12 @@ def LabelledSplit(  # noqa: N802
     return ConcatDataset(
         [labelled, others], ignore_keys=[*{**labelled.metainfo, **others.metainfo}]
     )
+
+
+def _whole(of: str, kwargs: dict[str, Any]) -> BaseDataset:
+    dataset = MMPRETRAIN_DATASETS.build(copy.deepcopy(dict(kwargs, type=of)))
+    dataset.full_init()
+    return dataset
 
 
 def _without_labels(results: dict[str, Any]) -> dict[str, Any]:

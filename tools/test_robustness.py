@@ -1,0 +1,397 @@
+#!/usr/bin/env python
+"""Errors on ImageNet-C, or on test images corrupted like it (Table 8)."""
+
+import argparse
+import copy
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+import torch
+from result_pictures import COLOURS, MARKERS, save
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from trained_classifier import (
+    CONSOLE,
+    TrainedClassifier,
+    add_model_arguments,
+    add_result_arguments,
+    load_classifier,
+    read_results,
+    write_whole,
+)
+from training_runs import UserError, in_columns, run_tool, short
+
+from mmgradaug.datasets import CORRUPTIONS, SEVERITIES, imagenet_c_folder
+from mmgradaug.evaluation import corruption_errors, mean_corruption_error
+
+KIND = 'robustness'
+# As Table 8 heads its columns.
+SHORT = dict(
+    zip(
+        CORRUPTIONS,
+        'Gauss Shot Impulse Defocus Glass Motion Zoom Snow Frost Fog Bright Contrast Elastic Pixel JPEG'.split(),
+    )
+)
+RESIZING = ('Resize', 'ResizeEdge', 'torchvision/Resize')
+Set = tuple[str, int]  # corruption and severity
+
+
+def sets_of(args: argparse.Namespace) -> list[Set]:
+    return [
+        (c, s) for c in CORRUPTIONS if c in args.corruptions for s in sorted(set(args.severities))
+    ]
+
+
+def dataset_config(
+    classifier: TrainedClassifier, corruption: str, severity: int, args: argparse.Namespace
+) -> dict[str, Any]:
+    """Of one set: the official folder without resizing, or the config's test set with a corrupting step."""
+    cfg = copy.deepcopy(classifier.cfg.test_dataloader.dataset.to_dict())
+    if args.imagenet_c:
+        steps = [step for step in cfg['pipeline'] if step['type'] not in RESIZING]
+        if not any(step['type'].endswith('LoadImageFromFile') for step in steps):
+            steps.insert(0, dict(type='LoadImageFromFile'))
+        return dict(
+            type='mmgradaug.ImageNetC',
+            data_root=str(args.imagenet_c),
+            corruption=corruption,
+            severity=severity,
+            num_classes=args.num_classes,
+            pipeline=steps,
+        )
+    # After resizing and cropping, as ImageNet-C was made.
+    packing = [i for i, step in enumerate(cfg['pipeline']) if step['type'].startswith('Pack')]
+    step = dict(
+        type='mmgradaug.Corrupt',
+        corruption=corruption,
+        severity=severity,
+        seed=args.seed,
+        # A preprocessor turns what MMCV loads, BGR, into RGB.
+        bgr=bool(getattr(classifier.model.data_preprocessor, 'to_rgb', False)),
+    )
+    cfg['pipeline'].insert(packing[0] if packing else len(cfg['pipeline']), step)
+    return cfg
+
+
+def error_of(classifier: TrainedClassifier, dataset: dict[str, Any], limit: int) -> dict[str, Any]:
+    """Top-1 error as a fraction, and of how many images."""
+    loader = classifier.loader(classifier.test_set(dataset), limit)
+    wrong = number = 0
+    with torch.no_grad():
+        for inputs, labels in classifier.batches(loader):
+            if labels.shape != (len(inputs),):
+                raise UserError(
+                    'corruption errors need one label an image; this data set has several'
+                )
+            wrong += int((classifier.logits(inputs).argmax(1) != labels).sum())
+            number += len(labels)
+    return dict(error=wrong / number, images=number)
+
+
+class Results:
+    """robustness.json: rewritten after each set, so that nothing is lost."""
+
+    def __init__(self, file: Path, classifier: TrainedClassifier, args: argparse.Namespace) -> None:
+        self.file = file
+        source = (
+            dict(imagenet_c=str(args.imagenet_c.resolve()))
+            if args.imagenet_c
+            else dict(seed=args.seed)
+        )
+        setting = dict(
+            source=source,
+            test_set=json.loads(
+                json.dumps(classifier.cfg.test_dataloader.dataset.to_dict(), default=str)
+            ),
+            max_images=args.max_images,
+        )
+        self.data: dict[str, Any] = dict(
+            kind=KIND, model=classifier.identity, setting=setting, clean=None, sets={}
+        )
+        if file.exists() and not args.overwrite:
+            old = read_results([file], KIND)[0]
+            for what, mine, its in (
+                ('other weights', self.data['model']['weights'], old['model']['weights']),
+                ('other data or settings', setting, old['setting']),
+            ):
+                if mine != its:
+                    raise UserError(
+                        f'{short(file)} is of {what}: use another --out or --name, or --overwrite'
+                    )
+            self.data.update(clean=old['clean'], sets=old['sets'])
+
+    def get(self, corruption: str, severity: int) -> Optional[dict[str, Any]]:
+        return self.data['sets'].get(corruption, {}).get(str(severity))
+
+    def put(self, corruption: str, severity: int, found: dict[str, Any]) -> None:
+        self.data['sets'].setdefault(corruption, {})[str(severity)] = found
+
+    def write(self) -> None:
+        # In the order of the table, whatever was tested first.
+        sets = self.data['sets']
+        self.data['sets'] = {
+            c: {str(s): sets[c][str(s)] for s in SEVERITIES if str(s) in sets[c]}
+            for c in CORRUPTIONS
+            if c in sets
+        }
+        self.data.update(summary(self.data))
+        write_whole(self.file, json.dumps(self.data, indent=1) + '\n')
+
+
+def summary(data: dict[str, Any]) -> dict[str, Any]:
+    """Mean error over all 75 sets in per cent, and of ImageNet-C's own images mCE; None while a set is missing."""
+    missing = [
+        f'{c} {s}' for c in CORRUPTIONS for s in SEVERITIES if str(s) not in data['sets'].get(c, {})
+    ]
+    mean = ces = mce = None
+    if not missing:
+        by_corruption = {
+            c: [data['sets'][c][str(s)]['error'] for s in SEVERITIES] for c in CORRUPTIONS
+        }
+        mean = 100 * statistics.mean(statistics.mean(values) for values in by_corruption.values())
+        if 'imagenet_c' in data['setting']['source']:
+            ces = corruption_errors(by_corruption)
+            mce = mean_corruption_error(ces)
+    return dict(missing=missing, mean_error=mean, corruption_errors=ces, mce=mce)
+
+
+def test_robustness(args: argparse.Namespace) -> None:
+    """Raises UserError if it cannot be done, or if official sets are missing."""
+    others = read_results(args.compare, KIND)
+    classifier = load_classifier(args)
+    args.num_classes = classifier.cfg.model.head.get('num_classes', 1000)
+    out = args.out or Path('work_dirs') / 'robustness' / classifier.name
+    results = Results(out / 'robustness.json', classifier, args)
+    todo, absent = [], []
+    for corruption, severity in sets_of(args):
+        if args.imagenet_c:
+            try:
+                imagenet_c_folder(args.imagenet_c, corruption, severity)
+            except FileNotFoundError:
+                absent.append(f'{corruption} {severity}')
+                continue
+        if results.get(corruption, severity) is None:
+            todo.append((corruption, severity))
+    if args.imagenet_c and len(absent) == len(sets_of(args)):
+        raise UserError(
+            f'there is no set of ImageNet-C in {args.imagenet_c}: it has to have gaussian_noise/1/n01440764/..., or '
+            'noise/gaussian_noise/1/...'
+        )
+    run_sets(classifier, results, todo, args)
+    found = [results.data, *others]
+    print(told(found))
+    if any(data['sets'] for data in found):
+        draw(found, out / 'robustness.png')
+    print(f'\nWritten to {short(out)}: robustness.json, robustness.png')
+    if absent:
+        raise UserError(
+            f'{args.imagenet_c} lacks {len(absent)} sets, so there is no mCE: {", ".join(absent)}. Extract them and '
+            'type the same command again; what is there has been tested'
+        )
+
+
+def run_sets(
+    classifier: TrainedClassifier, results: Results, todo: Sequence[Set], args: argparse.Namespace
+) -> None:
+    """The clean images and the sets that are left, each kept as soon as it is done."""
+    done = sum(len(by_severity) for by_severity in results.data['sets'].values())
+    if done:
+        print(f'{done} sets were tested before.', flush=True)
+    columns = (
+        TextColumn('{task.description}'),
+        BarColumn(),
+        TextColumn('{task.completed} of {task.total} sets'),
+    )
+    started = time.monotonic()
+    with Progress(*columns, TimeRemainingColumn(), console=CONSOLE) as progress:
+        task = progress.add_task('clean images', total=len(todo))
+        if results.data['clean'] is None and not args.no_clean:
+            dataset = classifier.cfg.test_dataloader.dataset
+            results.data['clean'] = error_of(classifier, dataset, args.max_images)
+            results.write()
+        for number, (corruption, severity) in enumerate(todo):
+            progress.update(task, description=f'{corruption} {severity}')
+            dataset = dataset_config(classifier, corruption, severity, args)
+            found = error_of(classifier, dataset, args.max_images)
+            sizes = {f['images'] for by in results.data['sets'].values() for f in by.values()}
+            if sizes - {found['images']}:
+                raise UserError(
+                    f'{corruption} {severity} has {found["images"]} images, the sets before have {sizes.pop()}: '
+                    'one of them is incomplete. It was not kept'
+                )
+            results.put(corruption, severity, found)
+            results.write()
+            progress.advance(task)
+            if not CONSOLE.is_terminal:
+                left = (time.monotonic() - started) / (number + 1) * (len(todo) - number - 1)
+                print(
+                    f'[{number + 1}/{len(todo)}] {corruption} {severity}: {100 * found["error"]:.2f} % error; '
+                    f'about {left / 60:.1f} min left',
+                    flush=True,
+                )
+    results.write()
+
+
+def by_corruption(data: dict[str, Any], corruption: str) -> Optional[float]:
+    """Error in per cent, mean over the severities; None unless all are there."""
+    found = data['sets'].get(corruption, {})
+    if len(found) < len(SEVERITIES):
+        return None
+    return 100 * statistics.mean(one['error'] for one in found.values())
+
+
+def by_severity(data: dict[str, Any], severity: int) -> Optional[float]:
+    """Error in per cent, mean over the corruptions; None unless all are there."""
+    found = [data['sets'].get(c, {}).get(str(severity)) for c in CORRUPTIONS]
+    return None if None in found else 100 * statistics.mean(one['error'] for one in found)
+
+
+def _cell(value: Optional[float], digits: int = 2) -> str:
+    return '-' if value is None else f'{value:.{digits}f}'
+
+
+def told(results: Sequence[dict[str, Any]]) -> str:
+    """Severity by severity the new model's errors; then all models as in Table 8."""
+    mine = results[0]
+    lines: list[Sequence[str]] = [('', *map(str, SEVERITIES), 'mean', 'CE')]
+    for corruption, found in mine['sets'].items():
+        cells = [found.get(str(s)) for s in SEVERITIES]
+        ce = (mine['corruption_errors'] or {}).get(corruption)
+        errors = (_cell(one and 100 * one['error']) for one in cells)
+        lines.append((corruption, *errors, _cell(by_corruption(mine, corruption)), _cell(ce, 1)))
+    parts = [f'{mine["model"]["name"]}: top-1 error in % by severity\n{in_columns(lines)}']
+
+    official = all(data['corruption_errors'] for data in results)
+    last = 'mCE' if official else 'mean'
+    lines = [('', 'clean', *SHORT.values(), last)]
+    for data in results:
+        clean = data['clean'] and 100 * data['clean']['error']
+        if official:
+            cells = [_cell(data['corruption_errors'][c], 0) for c in CORRUPTIONS]
+            cells.append(_cell(data['mce'], 1))
+        else:
+            cells = [_cell(by_corruption(data, c), 1) for c in CORRUPTIONS]
+            cells.append(_cell(data['mean_error'], 1))
+        lines.append((data['model']['name'], _cell(clean, 1), *cells))
+    what = (
+        "corruption errors, in % of AlexNet's"
+        if official
+        else 'top-1 errors in %, mean over severities'
+    )
+    parts.append(f'{what[0].upper()}{what[1:]}\n{in_columns(lines)}')
+    images = next((f['images'] for by in mine['sets'].values() for f in by.values()), 0)
+    notes = [f'{images} images a set.']
+    if 'imagenet_c' not in mine['setting']['source']:
+        notes.append(
+            'The test images were corrupted here, with the constants of ImageNet-C: NOT comparable with results on\n'
+            "the official files of ImageNet-C or CIFAR-10-C, and not normalised by AlexNet's errors."
+        )
+    elif mine['mce'] is None:
+        notes.append(
+            f'No mCE: {len(mine["missing"])} of 75 sets were not tested ({_some(mine["missing"])}).'
+        )
+    if images and mine['setting']['max_images']:
+        notes.append('A part of the images only (--max-images).')
+    return '\n\n'.join([*parts, '\n'.join(notes)])
+
+
+def _some(names: Sequence[str]) -> str:
+    return ', '.join(names[:5]) + (', ...' if len(names) > 5 else '')
+
+
+def draw(results: Sequence[dict[str, Any]], file: Path) -> None:
+    """Bars by corruption, curves by severity; a colour for each model."""
+    import matplotlib
+
+    matplotlib.use('Agg')
+    from matplotlib import pyplot as plt
+
+    figure, (bars, curves) = plt.subplots(
+        1, 2, figsize=(13, 4.6), width_ratios=(3, 1), sharey=True, layout='constrained'
+    )
+    width = 0.8 / len(results)
+    handles = []
+    for i, data in enumerate(results):
+        colour = COLOURS[i % len(COLOURS)]
+        heights = [by_corruption(data, c) for c in CORRUPTIONS]
+        where = [place + (i - (len(results) - 1) / 2) * width for place in range(len(CORRUPTIONS))]
+        drawn = [(x, y) for x, y in zip(where, heights) if y is not None]
+        name = data['model']['name']
+        label = f'{name}, mCE {data["mce"]:.1f}' if data['mce'] is not None else name
+        handles.append(
+            bars.bar([x for x, _ in drawn], [y for _, y in drawn], width, color=colour, label=label)
+        )
+        points = [(s, y) for s in SEVERITIES if (y := by_severity(data, s)) is not None]
+        if data['clean']:
+            points.insert(0, (0, 100 * data['clean']['error']))
+        if points:
+            curves.plot(*zip(*points), color=colour, marker=MARKERS[i % len(MARKERS)], markersize=4)
+    bars.set_xticks(range(len(CORRUPTIONS)), SHORT.values(), rotation=45, ha='right')
+    bars.set_ylabel('top-1 error %')
+    bars.set_title('mean over the five severities', fontsize=10)
+    curves.set_xticks([0, *SEVERITIES], ['clean', *map(str, SEVERITIES)])
+    curves.set_xlabel('severity')
+    curves.set_title('mean over the fifteen corruptions', fontsize=10)
+    for axis in (bars, curves):
+        axis.grid(alpha=0.3, axis='y')
+        axis.set_axisbelow(True)
+    official = 'imagenet_c' in results[0]['setting']['source']
+    figure.suptitle(
+        'ImageNet-C'
+        if official
+        else 'Test images corrupted like ImageNet-C (not its official files)',
+        fontsize=11,
+    )
+    figure.legend(
+        handles=handles, loc='outside lower center', ncols=min(len(handles), 5), frameon=False
+    )
+    save(figure, file)
+
+
+def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description='Test a classifier on ImageNet-C: 15 corruptions in 5 severities, each corruption error, clean\n'
+        'error and mCE (Table 8). Without --imagenet-c the test images of the config are corrupted here\n'
+        'instead; that is not comparable with the official images. Stopped, the same command goes on.',
+        epilog='examples:\n'
+        '  tools/test_robustness.py CONFIG CHECKPOINT --imagenet-c data/imagenet-c\n'
+        '  tools/test_robustness.py CONFIG CHECKPOINT --compare work_dirs/robustness/baseline/robustness.json',
+    )
+    add_model_arguments(parser)
+    parser.add_argument(
+        '--imagenet-c',
+        type=Path,
+        metavar='PATH',
+        help='folder of the official images: gaussian_noise/1/n01440764/..., or noise/gaussian_noise/...',
+    )
+    parser.add_argument(
+        '--corruptions', nargs='+', choices=CORRUPTIONS, default=CORRUPTIONS, metavar='NAME',
+        help=f'some of: {", ".join(CORRUPTIONS)} (default: all)',
+    )  # fmt: skip
+    parser.add_argument(
+        '--severities', nargs='+', type=int, choices=SEVERITIES, default=SEVERITIES, metavar='S',
+        help='some of 1 to 5 (default: all)',
+    )  # fmt: skip
+    parser.add_argument(
+        '--seed', type=int, default=0, metavar='N', help='of corrupting images here (default: 0)'
+    )
+    parser.add_argument('--no-clean', action='store_true', help='leave the clean test images out')
+    add_result_arguments(parser, 'robustness')
+    args = parser.parse_args(argv)
+    if args.imagenet_c and not args.imagenet_c.is_dir():
+        parser.error(f'--imagenet-c: no such folder: {args.imagenet_c}')
+    return args
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    args = parse_args(argv)
+    stopped = 'the sets that were tested are kept, and the same command goes on'
+    return run_tool('robustness', lambda: test_robustness(args), stopped)
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())
