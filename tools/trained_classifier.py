@@ -54,6 +54,7 @@ class TrainedClassifier:
         device: 'cpu', 'cuda', ...
         batch_size: of test images; None for the config's.
         num_workers: likewise.
+        classes: names, where the checkpoint has them.
     """
 
     name: str
@@ -64,6 +65,7 @@ class TrainedClassifier:
     device: str
     batch_size: Optional[int] = None
     num_workers: Optional[int] = None
+    classes: Optional[Sequence[str]] = None
 
     @property
     def identity(self) -> dict[str, str]:
@@ -273,7 +275,7 @@ def load_classifier(args: argparse.Namespace, stock: bool = False) -> TrainedCla
     if not isinstance(model, ImageClassifier):
         sys.exit(f'{args.config} has no image classifier: its model is {cfg.model.type}')
     check_fits(model, args.checkpoint, args.config)
-    load_checkpoint(model, args.checkpoint, map_location='cpu', logger='silent')
+    loaded = load_checkpoint(model, args.checkpoint, map_location='cpu', logger='silent')
     model.to(args.device).eval()
     return TrainedClassifier(
         args.name or Path(args.config).stem,
@@ -284,6 +286,7 @@ def load_classifier(args: argparse.Namespace, stock: bool = False) -> TrainedCla
         args.device,
         args.batch_size,
         args.num_workers,
+        (loaded.get('meta') or {}).get('dataset_meta', {}).get('classes'),
     )
 
 

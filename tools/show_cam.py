@@ -1,0 +1,357 @@
+#!/usr/bin/env python
+"""Class activation maps: baseline, sub-networks and full network side by side, as in Figure 1."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+import mmcv
+import numpy as np
+import torch
+from extract_subnetwork import slim
+from mmcv.transforms import Compose
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import init_default_scope
+from mmpretrain.registry import TRANSFORMS
+from result_pictures import save
+from rich.progress import track
+from torch import Tensor, nn
+from trained_classifier import (
+    CONSOLE,
+    TrainedClassifier,
+    add_model_arguments,
+    load_classifier,
+    width_of,
+)
+from training_runs import UserError, in_columns, run_tool, short
+
+from mmgradaug.slimming import extract_subnetwork, recalibrate_statistics
+
+EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
+METHODS = {
+    'gradcam': 'GradCAM',
+    'gradcam++': 'GradCAMPlusPlus',
+    'hirescam': 'HiResCAM',
+    'xgradcam': 'XGradCAM',
+    'layercam': 'LayerCAM',
+    'eigencam': 'EigenCAM',
+    'scorecam': 'ScoreCAM',
+}
+OVERVIEW_ROWS = 12
+
+
+@dataclass
+class Column:
+    """A network whose maps are shown."""
+
+    title: str
+    classifier: TrainedClassifier
+    model: nn.Module
+    layer: str
+
+
+@dataclass
+class Map:
+    """What a network sees in an image."""
+
+    overlay: np.ndarray
+    label: str
+    score: float
+
+
+def images_of(path: Path) -> list[Path]:
+    """The image, or those in a folder.
+
+    Raises:
+        UserError: there is none.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise UserError(f'no such image or folder: {path}')
+    found = sorted(p for p in path.iterdir() if p.suffix.lower() in EXTENSIONS)
+    if not found:
+        raise UserError(f'{path} has no image ({", ".join(EXTENSIONS)})')
+    return found
+
+
+def preprocess(classifier: TrainedClassifier, file: Path) -> Tensor:
+    """An image as the network gets it in the test, (1, C, H, W).
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    steps = classifier.cfg.test_dataloader.dataset.pipeline
+    init_default_scope(classifier.cfg.get('default_scope', 'mmpretrain'))
+    rgb = not getattr(classifier.model.data_preprocessor, 'to_rgb', False)
+    try:
+        image = mmcv.imread(str(file), channel_order='rgb' if rgb else 'bgr')
+    except Exception as error:  # whatever a broken file makes of the reader
+        raise UserError(f'{file} cannot be read as an image: {error}') from error
+    if image is None:
+        raise UserError(f'{file} cannot be read as an image')
+    # Read here, as data sets that hand out arrays have no loading step.
+    pipeline = Compose(
+        [TRANSFORMS.build(s) for s in steps if not s.type.endswith('LoadImageFromFile')]
+    )
+    size = image.shape[:2]
+    packed = pipeline(dict(img=image, img_path=str(file), img_shape=size, ori_shape=size))
+    data = classifier.model.data_preprocessor(pseudo_collate([packed]), False)
+    return data['inputs']
+
+
+def as_picture(classifier: TrainedClassifier, inputs: Tensor) -> np.ndarray:
+    """What the network sees, (H, W, 3) in [0, 1], RGB."""
+    preprocessor = classifier.model.data_preprocessor
+    pixels = inputs[0]
+    if getattr(preprocessor, '_enable_normalize', False):
+        pixels = pixels * preprocessor.std + preprocessor.mean
+    pixels = pixels.clamp(0, 255) / 255
+    return np.ascontiguousarray(pixels.permute(1, 2, 0).cpu().numpy(), dtype=np.float32)
+
+
+@torch.no_grad()
+def last_layer(model: nn.Module, inputs: Tensor) -> str:
+    """The name of the module that gives the backbone's last feature map.
+
+    Raises:
+        UserError: there is none, or it is no map.
+    """
+    outputs: dict[str, Any] = {}
+    hooks = [
+        module.register_forward_hook(lambda _, __, out, name=name: outputs.update({name: out}))
+        for name, module in model.backbone.named_modules()
+        if name
+    ]
+    try:
+        feats = model.backbone(inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    last = feats[-1] if isinstance(feats, (tuple, list)) else feats
+    if isinstance(last, Tensor) and last.dim() == 4:
+        for name, out in outputs.items():
+            if out is last:
+                return f'backbone.{name}'
+    raise UserError(
+        f"{type(model.backbone).__name__}'s last output is no feature map of one of its modules: say "
+        'with --layer which convolution or stage to look at, backbone.layer4 for instance'
+    )
+
+
+def class_map(
+    model: nn.Module, inputs: Tensor, layer: str, target: int, method: str = 'gradcam'
+) -> np.ndarray:
+    """A class's activation map, (H, W) of the image's size, in [0, 1].
+
+    Args:
+        model: in eval mode; no gradient stays behind.
+        inputs: (1, C, H, W), preprocessed.
+        layer: the name of a module that gives a map, (1, C', H', W').
+        target: index of the class.
+        method: of grad-cam, one of ``METHODS``; 'gradcam' is arXiv:1610.02391.
+
+    Raises:
+        UserError: there is no such layer, it gives no map, or grad-cam is missing.
+    """
+    try:
+        import pytorch_grad_cam
+        from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+    except ImportError as error:
+        raise UserError(
+            f"class activation maps need grad-cam ({error}): pip install 'grad-cam>=1.5.5'"
+        ) from error
+    try:
+        module = model.get_submodule(layer)
+    except AttributeError as error:
+        raise UserError(f'--layer: {error}') from error
+    shapes: list[Any] = []
+    hook = module.register_forward_hook(
+        lambda _, __, out: shapes.append(getattr(out, 'shape', None))
+    )
+    with torch.no_grad():
+        model(inputs)
+    hook.remove()
+    if not shapes or shapes[-1] is None or len(shapes[-1]) != 4:
+        raise UserError(
+            f'--layer {layer} gives no feature map of (N, C, H, W), but {shapes[-1] if shapes else "nothing"}: name '
+            'a convolution or a stage of the backbone'
+        )
+    kind = getattr(pytorch_grad_cam, METHODS[method])
+    try:
+        with kind(model=model, target_layers=[module]) as cam:
+            (found,) = cam(input_tensor=inputs, targets=[ClassifierOutputTarget(target)])
+    finally:
+        model.zero_grad(set_to_none=True)
+    return found
+
+
+def target_of(text: str, classes: Optional[Sequence[str]], number: int) -> Optional[int]:
+    """Index of the class, by name or number; None for 'predicted'.
+
+    Raises:
+        UserError: there is no such class.
+    """
+    if text == 'predicted':
+        return None
+    if classes and text in classes:
+        return list(classes).index(text)
+    if text.isdigit() and int(text) < number:
+        return int(text)
+    known = (
+        f': {", ".join(map(str, classes[:10]))}{", ..." if len(classes) > 10 else ""}'
+        if classes
+        else ''
+    )
+    raise UserError(f'--target {text} is no class{known}; or a number from 0 to {number - 1}')
+
+
+def look(column: Column, file: Path, args: argparse.Namespace) -> tuple[np.ndarray, Map]:
+    """The image as a network sees it, and its map."""
+    from pytorch_grad_cam.utils.image import show_cam_on_image
+
+    inputs = preprocess(column.classifier, file)
+    with torch.no_grad():
+        scores = column.model(inputs).softmax(1)[0]
+    classes = column.classifier.classes
+    target = target_of(args.target, classes, len(scores))
+    predicted = int(scores.argmax()) if target is None else target
+    found = class_map(column.model, inputs, column.layer, predicted, args.method)
+    picture = as_picture(column.classifier, inputs)
+    overlay = show_cam_on_image(picture, found, use_rgb=True, image_weight=0.5)
+    label = str(classes[predicted]) if classes else f'class {predicted}'
+    return picture, Map(overlay, label, float(scores[predicted]))
+
+
+def draw(
+    rows: Sequence[tuple[str, np.ndarray, list[Map]]], titles: Sequence[str], file: Path
+) -> None:
+    """Images in rows, networks in columns."""
+    import matplotlib
+
+    matplotlib.use('Agg')
+    from matplotlib import pyplot as plt
+
+    columns = len(titles) + 1
+    figure, axes = plt.subplots(
+        len(rows),
+        columns,
+        figsize=(2.6 * columns, 3.1 * len(rows)),
+        squeeze=False,
+        layout='constrained',
+    )
+    for line, (name, picture, maps) in zip(axes, rows):
+        line[0].imshow(picture)
+        line[0].set_title(name if len(name) <= 24 else f'{name[:21]}...', fontsize=9)
+        for axis, title, one in zip(line[1:], titles, maps):
+            axis.imshow(one.overlay)
+            axis.set_title(title, fontsize=9)
+            axis.set_xlabel(f'{one.label}, {100 * one.score:.0f} %', fontsize=9)
+        for axis in line:
+            axis.set_xticks([])
+            axis.set_yticks([])
+    save(figure, file)
+
+
+def show_cam(args: argparse.Namespace) -> None:
+    """Raises UserError if it cannot be done."""
+    files = images_of(args.image)
+    classifier = load_classifier(args, stock=True)
+    columns: list[Column] = []
+
+    def add(title: str, its: TrainedClassifier, model: nn.Module) -> None:
+        layer = args.layer or last_layer(model, preprocess(its, files[0]))
+        columns.append(Column(title, its, model, layer))
+
+    if args.baseline:
+        config, checkpoint = args.baseline
+        its = argparse.Namespace(
+            **{**vars(args), 'config': config, 'checkpoint': checkpoint, 'name': None}
+        )
+        baseline = load_classifier(its, stock=True)
+        add('baseline', baseline, baseline.model)
+    if args.width:
+        images = classifier.training_images(args.recalibrate) if args.recalibrate else []
+        slim(classifier, images[0] if images else preprocess(classifier, files[0]))
+        for width in args.width:
+            small = extract_subnetwork(classifier.model, width, preprocess(classifier, files[0]))
+            if images:
+                batches = track(images, f'statistics, width {width:g}', console=CONSOLE)
+                recalibrate_statistics(small, batches)
+            add(f'sub-network, w = {width:g}', classifier, small)
+    add('full network', classifier, classifier.model)
+
+    out = args.out or Path('work_dirs') / 'cam' / classifier.name
+    titles = [column.title for column in columns]
+    rows = []
+    for file in track(files, 'maps', console=CONSOLE):
+        found = [look(column, file, args) for column in columns]
+        rows.append((file.name, found[-1][0], [one for _, one in found]))
+        draw(rows[-1:], titles, out / f'{file.stem}_cam.png')
+    if len(rows) > 1:
+        draw(rows[:OVERVIEW_ROWS], titles, out / 'overview.png')
+    lines = [('', *titles)]
+    for name, _, maps in rows:
+        lines.append((name, *(f'{one.label} {100 * one.score:.1f} %' for one in maps)))
+    print(in_columns(lines))
+    if args.width:
+        print(
+            f'Sub-networks: batch norm statistics measured on {sum(len(b) for b in images)} training images.'
+            if args.recalibrate
+            else "Sub-networks: with the full network's batch norm statistics."
+        )
+    more = ' and overview.png' if len(rows) > 1 else ''
+    print(
+        f'\nWritten to {short(out)}: {rows[0][0].rsplit(".", 1)[0]}_cam.png{", ..." if more else ""}{more}'
+    )
+
+
+def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description='Draw where a classifier looks: class activation maps of a baseline, of sub-networks and of the\n'
+        'full network side by side, with the predicted class and its score, as in Figure 1.',
+        epilog='example:\n'
+        '  tools/show_cam.py CONFIG CHECKPOINT photos/ --width 0.9 --baseline CONFIG_B CHECKPOINT_B',
+    )
+    add_model_arguments(parser)
+    parser.add_argument('image', type=Path, help='an image, or a folder of images')
+    parser.add_argument(
+        '--width',
+        type=width_of,
+        nargs='+',
+        default=[],
+        metavar='W',
+        help='of sub-networks, in (0, 1]',
+    )
+    parser.add_argument(
+        '--baseline', nargs=2, metavar=('CONFIG', 'CHECKPOINT'), help='a network to be shown beside'
+    )
+    parser.add_argument(
+        '--recalibrate', type=int, default=512, metavar='N',
+        help="training images on which sub-networks' batch norm statistics are measured; 0 for the full "
+        "network's statistics (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        '--target', default='predicted', metavar='CLASS',
+        help="of which class: a name, a number, or 'predicted', each network's own (default)",
+    )  # fmt: skip
+    parser.add_argument(
+        '--layer', metavar='NAME', help="default: the one that gives the backbone's last map"
+    )
+    parser.add_argument(
+        '--method', choices=METHODS, default='gradcam', help='of grad-cam (default: gradcam)'
+    )
+    parser.add_argument('--out', type=Path, metavar='DIR', help='default: work_dirs/cam/NAME')
+    return parser.parse_args(argv)
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    args = parse_args(argv)
+    return run_tool('cam', lambda: show_cam(args), 'pictures that are done are kept')
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())
