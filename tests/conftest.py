@@ -93,3 +93,85 @@ def stl10(tmp_path):
     folds = [[i, 10 + i] for i in range(10)]
     (folder / 'fold_indices.txt').write_text('\n'.join(' '.join(map(str, f)) for f in folds) + '\n')
     return tmp_path, images
+
+
+CLASSIFIER = """
+default_scope = 'mmpretrain'
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(type='ResNet', depth=18, base_channels=8, stem_channels=8),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(type='LinearClsHead', num_classes=4, in_channels=64),
+)
+data_preprocessor = dict(
+    num_classes=4, mean=[120.0, 110.0, 100.0], std=[60.0, 50.0, 70.0], to_rgb=True
+)
+load = dict(type='LoadImageFromFile')
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=0,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(
+        type='CustomDataset',
+        data_root={root!r},
+        data_prefix='train',
+        pipeline=[load, dict(type='RandomResizedCrop', scale=32), dict(type='PackInputs')],
+    ),
+)
+test_dataloader = dict(
+    batch_size=3,
+    num_workers=0,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='CustomDataset',
+        data_root={root!r},
+        data_prefix='test',
+        pipeline=[
+            load,
+            dict(type='ResizeEdge', scale=36, edge='short'),
+            dict(type='CenterCrop', crop_size=32),
+            dict(type='PackInputs'),
+        ],
+    ),
+)
+test_evaluator = dict(type='Accuracy', topk=1)
+test_cfg = dict()
+"""
+
+
+@pytest.fixture(scope='session')
+def classifier(tmp_path_factory):
+    """A folder with config.py and weights.pth of a tiny stock ResNet of random weights, and its images.
+
+    Four classes, three images each for training and two for the test, one of them in grey.
+    """
+    from mmengine.config import Config
+    from mmpretrain.registry import MODELS
+
+    folder = tmp_path_factory.mktemp('classifier')
+    rng = np.random.default_rng(0)
+    for split, number in (('train', 3), ('test', 2)):
+        for label in range(4):
+            (folder / split / f'n{label}').mkdir(parents=True)
+            for i in range(number):
+                low = rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)
+                image = Image.fromarray(low).resize((48, 40), Image.BILINEAR)
+                if (split, label, i) == ('test', 3, 1):
+                    image = image.convert('L')
+                image.save(folder / split / f'n{label}' / f'{i}.png')
+    (folder / 'config.py').write_text(CLASSIFIER.replace('{root!r}', repr(str(folder))))
+    cfg = Config.fromfile(folder / 'config.py')
+    torch.manual_seed(0)
+    with _scopes_restored(), DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build({**cfg.model, 'data_preprocessor': cfg.data_preprocessor})
+        model.init_weights()
+    for name, value in model.state_dict().items():
+        if 'running_mean' in name:
+            value.normal_(std=0.1)
+        elif 'running_var' in name:
+            value.uniform_(0.5, 1.5)
+    model.head.fc.weight.data.mul_(50)  # so that it does not say the same of all images
+    meta = dict(dataset_meta=dict(classes=['ant', 'bee', 'cat', 'dog']))
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), folder / 'weights.pth')
+    torch.save(dict(state_dict=dict(other=torch.zeros(3))), folder / 'wrong.pth')
+    return folder

@@ -51,8 +51,6 @@ def attack(
     clean = number = 0
     batches = classifier.batches(loader)
     for inputs, labels in track(batches, 'FGSM', total=len(loader), console=CONSOLE):
-        if labels.shape != (len(inputs),):
-            raise UserError('FGSM needs one label an image; this data set has several')
         mean, std = normalisation(classifier, inputs)
         gradient = loss_gradient(classifier.logits, inputs, labels)
         with torch.no_grad():

@@ -106,7 +106,12 @@ class TrainedClassifier:
         """Images as the network gets them, (N, C, H, W), normalised, and labels (N,); on the device."""
         for data in loader:
             data = self.model.data_preprocessor(data, False)
-            labels = torch.cat([sample.gt_label for sample in data['data_samples']])
+            samples = data['data_samples']
+            if not all('gt_label' in s and s.gt_label.numel() == 1 for s in samples):
+                sys.exit(
+                    f'{self.config}: each test image has to have one label, as a class of its own'
+                )
+            labels = torch.cat([sample.gt_label.flatten() for sample in samples])
             yield data['inputs'], labels.to(data['inputs'].device)
 
     def logits(self, inputs: Tensor) -> Tensor:

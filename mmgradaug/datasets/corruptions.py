@@ -7,6 +7,7 @@ from typing import Any, Callable
 
 import numpy as np
 from mmcv.transforms import BaseTransform
+from PIL import Image
 
 from mmgradaug.registry import TRANSFORMS
 
@@ -24,9 +25,9 @@ SMALLEST = 32  # pixels
 def corrupt(image: np.ndarray, corruption: str, severity: int, seed: int = 0) -> np.ndarray:
     """An image as ImageNet-C corrupts it (Hendrycks and Dietterich, arXiv:1903.12261).
 
-    By the package imagecorruptions, whose constants are ImageNet-C's; impulse noise, glass blur, fog and the
-    elastic transform are our own, by the definitions in ImageNet-C's code, because there they are not
-    seeded, fail with current versions of numpy and scikit-image, or are other ones. Motion blur and snow
+    By the package imagecorruptions, whose constants are ImageNet-C's; impulse noise, glass blur, fog, the
+    elastic transform and pixelation are our own, by the definitions in ImageNet-C's code, because there they
+    are not seeded, fail with current versions of numpy and scikit-image, or are other ones. Motion blur and snow
     are imagecorruptions' imitations of ImageMagick. ImageNet-C's own files were saved as JPEG of quality 85
     afterwards; so results here are **not comparable** with results on those.
 
@@ -189,11 +190,20 @@ def elastic_transform(image: np.ndarray, severity: int) -> np.ndarray:
     return _to_uint8(np.stack(colours, axis=-1))
 
 
+def pixelate(image: np.ndarray, severity: int) -> np.ndarray:
+    """Down and up again, both by averaging over boxes."""
+    share = (0.6, 0.5, 0.4, 0.3, 0.25)[severity - 1]
+    height, width = image.shape[:2]
+    small = Image.fromarray(image).resize((int(width * share), int(height * share)), Image.BOX)
+    return np.asarray(small.resize((width, height), Image.BOX))
+
+
 OWN: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     'impulse_noise': impulse_noise,
     'glass_blur': glass_blur,
     'fog': fog,
     'elastic_transform': elastic_transform,
+    'pixelate': pixelate,
 }
 
 

@@ -1,6 +1,8 @@
 """Corruption errors and their mean, mCE (Table 8)."""
 
+import math
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 
 # Top-1 errors of AlexNet on ImageNet-C, mean over the five severities, as fractions; those that everybody
 # normalises by (google-research/augmix, imagenet.py, after hendrycks/robustness).
@@ -48,7 +50,9 @@ def corruption_errors(errors: Mapping[str, Sequence[float]]) -> dict[str, float]
             )
         if not all(0.0 <= value <= 1.0 for value in values):
             raise ValueError(f'{corruption}: errors are fractions in [0, 1], got {list(values)}')
-        found[corruption] = 100.0 * sum(values) / NUM_SEVERITIES / ALEXNET_ERRORS[corruption]
+        # In fractions, so that AlexNet's own errors give 100 and not nearly so.
+        mean = sum(map(Fraction, values)) / NUM_SEVERITIES
+        found[corruption] = float(100 * mean / Fraction(ALEXNET_ERRORS[corruption]))
     return found
 
 
@@ -64,4 +68,4 @@ def mean_corruption_error(ces: Mapping[str, float]) -> float:
     missing = [corruption for corruption in ALEXNET_ERRORS if corruption not in ces]
     if missing:
         raise ValueError(f'no mCE without {", ".join(missing)}')
-    return sum(ces[corruption] for corruption in ALEXNET_ERRORS) / len(ALEXNET_ERRORS)
+    return math.fsum(ces[corruption] for corruption in ALEXNET_ERRORS) / len(ALEXNET_ERRORS)
