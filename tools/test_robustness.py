@@ -24,7 +24,7 @@ from trained_classifier import (
 )
 from training_runs import UserError, in_columns, run_tool, short
 
-from mmgradaug.datasets import CORRUPTIONS, SEVERITIES, imagenet_c_folder
+from mmgradaug.datasets import CORRUPTIONS, SEVERITIES, Corrupt, imagenet_c_folder
 from mmgradaug.evaluation import corruption_errors, mean_corruption_error
 
 KIND = 'robustness'
@@ -45,40 +45,59 @@ def sets_of(args: argparse.Namespace) -> list[Set]:
     ]
 
 
-def dataset_config(
-    classifier: TrainedClassifier, corruption: str, severity: int, args: argparse.Namespace
-) -> dict[str, Any]:
-    """Of one set: the official folder without resizing, or the config's test set with a corrupting step."""
-    cfg = copy.deepcopy(classifier.cfg.test_dataloader.dataset.to_dict())
-    if args.imagenet_c:
-        steps = [step for step in cfg['pipeline'] if step['type'] not in RESIZING]
+class Sets:
+    """Makes the images of one set after the other."""
+
+    def __init__(self, classifier: TrainedClassifier, args: argparse.Namespace) -> None:
+        self.classifier, self.args = classifier, args
+        self.corrupted: Optional[Any] = None
+
+    def get(self, corruption: str, severity: int) -> Any:
+        """A dataset: the official folder, or the config's test set with a corrupting step."""
+        if self.args.imagenet_c:
+            return self.classifier.test_set(self.official(corruption, severity))
+        if self.corrupted is None:  # built once: of big sets that takes a while
+            self.corrupted = self.classifier.test_set(self.corrupting(corruption, severity))
+            self.classifier.cut_down(self.corrupted, self.args.max_images)
+        (step,) = (s for s in self.corrupted.pipeline.transforms if isinstance(s, Corrupt))
+        step.corruption, step.severity = corruption, severity
+        return self.corrupted
+
+    def official(self, corruption: str, severity: int) -> dict[str, Any]:
+        """ImageNet-C's images are 224 pixels already, so they are not resized again."""
+        cfg = self.classifier.cfg.test_dataloader.dataset
+        steps = [step for step in cfg.pipeline if step['type'] not in RESIZING]
         if not any(step['type'].endswith('LoadImageFromFile') for step in steps):
             steps.insert(0, dict(type='LoadImageFromFile'))
         return dict(
             type='mmgradaug.ImageNetC',
-            data_root=str(args.imagenet_c),
+            data_root=str(self.args.imagenet_c),
             corruption=corruption,
             severity=severity,
-            num_classes=args.num_classes,
+            num_classes=self.args.num_classes,
+            serialize_data=False,
             pipeline=steps,
         )
-    # After resizing and cropping, as ImageNet-C was made.
-    packing = [i for i, step in enumerate(cfg['pipeline']) if step['type'].startswith('Pack')]
-    step = dict(
-        type='mmgradaug.Corrupt',
-        corruption=corruption,
-        severity=severity,
-        seed=args.seed,
-        # A preprocessor turns what MMCV loads, BGR, into RGB.
-        bgr=bool(getattr(classifier.model.data_preprocessor, 'to_rgb', False)),
-    )
-    cfg['pipeline'].insert(packing[0] if packing else len(cfg['pipeline']), step)
-    return cfg
+
+    def corrupting(self, corruption: str, severity: int) -> dict[str, Any]:
+        """After resizing and cropping, as ImageNet-C was made."""
+        cfg = copy.deepcopy(self.classifier.cfg.test_dataloader.dataset.to_dict())
+        packing = [i for i, step in enumerate(cfg['pipeline']) if step['type'].startswith('Pack')]
+        step = dict(
+            type='mmgradaug.Corrupt',
+            corruption=corruption,
+            severity=severity,
+            seed=self.args.seed,
+            # A preprocessor turns what MMCV loads, BGR, into RGB.
+            bgr=bool(getattr(self.classifier.model.data_preprocessor, 'to_rgb', False)),
+        )
+        cfg['pipeline'].insert(packing[0] if packing else len(cfg['pipeline']), step)
+        return cfg
 
 
-def error_of(classifier: TrainedClassifier, dataset: dict[str, Any], limit: int) -> dict[str, Any]:
+def error_of(classifier: TrainedClassifier, dataset: Any, limit: int) -> dict[str, Any]:
     """Top-1 error as a fraction, and of how many images."""
-    loader = classifier.loader(classifier.test_set(dataset), limit)
+    loader = classifier.loader(dataset, limit)
     wrong = number = 0
     with torch.no_grad():
         for inputs, labels in classifier.batches(loader):
@@ -201,17 +220,16 @@ def run_sets(
         BarColumn(),
         TextColumn('{task.completed} of {task.total} sets'),
     )
+    sets = Sets(classifier, args)
     started = time.monotonic()
     with Progress(*columns, TimeRemainingColumn(), console=CONSOLE) as progress:
         task = progress.add_task('clean images', total=len(todo))
         if results.data['clean'] is None and not args.no_clean:
-            dataset = classifier.cfg.test_dataloader.dataset
-            results.data['clean'] = error_of(classifier, dataset, args.max_images)
+            results.data['clean'] = error_of(classifier, classifier.test_set(), args.max_images)
             results.write()
         for number, (corruption, severity) in enumerate(todo):
             progress.update(task, description=f'{corruption} {severity}')
-            dataset = dataset_config(classifier, corruption, severity, args)
-            found = error_of(classifier, dataset, args.max_images)
+            found = error_of(classifier, sets.get(corruption, severity), args.max_images)
             sizes = {f['images'] for by in results.data['sets'].values() for f in by.values()}
             if sizes - {found['images']}:
                 raise UserError(

@@ -91,8 +91,7 @@ class TrainedClassifier:
 
     def loader(self, dataset: Dataset, limit: int = 0) -> DataLoader:
         """Batches of a dataset, in order, each image once; with ``limit`` cut down to as many, evenly spread."""
-        if limit and limit < len(dataset):  # the first ones would be of the first classes
-            dataset.get_subset_([i * len(dataset) // limit for i in range(limit)])
+        self.cut_down(dataset, limit)
         cfg = dict(self.cfg.test_dataloader, dataset=dataset)
         cfg['sampler'] = dict(type='DefaultSampler', shuffle=False)
         for key, value in (('batch_size', self.batch_size), ('num_workers', self.num_workers)):
@@ -101,6 +100,12 @@ class TrainedClassifier:
         if cfg.get('num_workers', 0) == 0:
             cfg['persistent_workers'] = False
         return Runner.build_dataloader(cfg)
+
+    @staticmethod
+    def cut_down(dataset: Dataset, limit: int) -> None:
+        """Leave ``limit`` images, if that is not 0; the first ones would be of the first classes."""
+        if limit and limit < len(dataset):
+            dataset.get_subset_([i * len(dataset) // limit for i in range(limit)])
 
     def batches(self, loader: DataLoader) -> Iterator[tuple[Tensor, Tensor]]:
         """Images as the network gets them, (N, C, H, W), normalised, and labels (N,); on the device."""
