@@ -274,9 +274,11 @@ def show_cam(args: argparse.Namespace) -> None:
         add('baseline', baseline, baseline.model)
     if args.width:
         images = classifier.training_images(args.recalibrate) if args.recalibrate else []
-        slim(classifier, images[0] if images else preprocess(classifier, files[0]))
+        # Two of it: in training mode, batch norms do not take a single value a channel.
+        example = preprocess(classifier, files[0]).repeat(2, 1, 1, 1)
+        slim(classifier, example)
         for width in args.width:
-            small = extract_subnetwork(classifier.model, width, preprocess(classifier, files[0]))
+            small = extract_subnetwork(classifier.model, width, example)
             if images:
                 batches = track(images, f'statistics, width {width:g}', console=CONSOLE)
                 recalibrate_statistics(small, batches)

@@ -18,7 +18,7 @@ from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner, load_checkpoint
+from mmengine.runner import Runner, load_checkpoint, set_random_seed
 from mmpretrain.models import ImageClassifier
 from mmpretrain.registry import DATASETS, MODELS
 from rich.console import Console
@@ -136,6 +136,8 @@ class TrainedClassifier:
     def training_images(self, limit: int) -> list[Tensor]:
         """About ``limit`` preprocessed training images, (N, C, H, W) each, augmented but not mixed.
 
+        The same at each call: augmentation and order are drawn from the seed 0.
+
         Exit if there are none.
         """
         init_default_scope(self.cfg.get('default_scope', 'mmpretrain'))
@@ -151,6 +153,7 @@ class TrainedClassifier:
                 f'{self.config}: the training set cannot be read: {error}\nData elsewhere: '
                 '--cfg-options train_dataloader.dataset.data_root=DIR'
             )
+        set_random_seed(0)
         found: list[Tensor] = []
         number = 0
         for data in loader:

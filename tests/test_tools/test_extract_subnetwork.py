@@ -1,359 +1,224 @@
-"""A sub-network taken out of a checkpoint, against the network in its sub-network's state."""
+"""tools/extract_subnetwork.py on a tiny classifier."""
 
 import json
-import math
+import os
+import subprocess
 import sys
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
-from command_line import ROOT, load_tool, run
+from command_line import NO_GPU, ROOT, load_tool, run
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
-from mmpretrain.registry import MODELS
-from PIL import Image
-from torch import nn
 
-from mmgradaug.slimming import subnetwork
+from mmgradaug.slimming import extract_subnetwork, recalibrate_statistics
 
-TOOL = ROOT / 'tools' / 'extract_subnetwork.py'
+trained = load_tool('trained_classifier')
 tool = load_tool('extract_subnetwork')
-WIDTH = 0.6
-CONFIG = """
-default_scope = 'mmpretrain'
-custom_imports = dict(imports=['mmgradaug'], allow_failed_imports=False)
-model = dict(
-    type='mmgradaug.GradAugClassifier',
-    gradaug=dict(num_subnets=2, min_width=0.5, transforms=dict(type='RandomResize', sizes=[32, 28])),
-    backbone={backbone},
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(type='LinearClsHead', num_classes=3, in_channels=64, topk=(1,)),
-)
-data_preprocessor = dict(num_classes=3, mean=[120, 110, 100], std=[60, 50, 40], to_rgb=True)
-# Without chance, so that the test sees the same images.
-pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='CenterCrop', crop_size=32),
-    dict(type='PackInputs'),
-]
-train_dataloader = dict(
-    batch_size=8,
-    num_workers=0,
-    dataset=dict(type='CustomDataset', data_root='{root}/train', pipeline=pipeline),
-    sampler=dict(type='DefaultSampler', shuffle=True),
-)
-test_dataloader = dict(
-    batch_size=8,
-    num_workers=0,
-    dataset=dict(type='CustomDataset', data_root='{root}/test', pipeline=pipeline),
-    sampler=dict(type='DefaultSampler', shuffle=False),
-)
-test_evaluator = dict(type='Accuracy', topk=(1,))
-test_cfg = dict()
-"""
-BACKBONES = dict(
-    stock="dict(type='ResNet', depth=18, base_channels=8, stem_channels=8)",
-    ours="dict(type='mmgradaug.WideResNet', depth=10, widen_factor=1, norm_at_end=True)",
-)
-# What a user without mmgradaug writes; the checkpoint has to be all.
-STOCK_USER = """
+COMMAND = [sys.executable, ROOT / 'tools' / 'extract_subnetwork.py']
+
+
+def arguments(classifier, *more):
+    return [
+        str(classifier / 'config.py'),
+        str(classifier / 'weights.pth'),
+        '--device',
+        'cpu',
+        *more,
+    ]
+
+
+@pytest.fixture(scope='module')
+def extracted(classifier, tmp_path_factory):
+    """The folder of a sub-network of width 0.6, with ONNX; and what the tool said."""
+    out = tmp_path_factory.mktemp('extracted') / 'net'
+    command = arguments(classifier, '--width', '0.6', '--onnx', '--out', str(out))
+    code, output = run(*COMMAND, *command)
+    assert code == 0, output
+    return out, output
+
+
+def expected_network(classifier):
+    """The sub-network, taken out and measured here."""
+    one = trained.load_classifier(
+        tool.parse_args(arguments(classifier, '--width', '0.6')), stock=True
+    )
+    images = one.training_images(2048)
+    tool.slim(one, images[0])
+    small = extract_subnetwork(one.model, 0.6)
+    recalibrate_statistics(small, images)
+    return small.eval()
+
+
+# As a user of MMPretrain has it: mmgradaug cannot be imported.
+STOCK = """
 import sys
-sys.modules['mmgradaug'] = None  # an import of it fails
+sys.modules['mmgradaug'] = None
 import torch
+from mmengine.config import Config
 from mmpretrain import get_model
-model = get_model(sys.argv[1], pretrained=sys.argv[2])
-torch.save(model(torch.load(sys.argv[3])), sys.argv[4])
-assert not [name for name in sys.modules if name.startswith('mmgradaug.')]
+model = get_model('{out}/subnetwork.py', pretrained='{out}/subnetwork.pth')
+assert type(model.backbone).__module__.startswith('mmpretrain.')
+torch.manual_seed(0)
+torch.save(model.eval()(torch.randn(3, 3, 32, 32)).detach(), '{file}')
+from mmengine.runner import Runner
+cfg = Config.fromfile('{out}/subnetwork.py')
+cfg.work_dir, cfg.load_from = '{file}.work', '{out}/subnetwork.pth'
+print('top-1:', Runner.from_cfg(cfg).test()['accuracy/top1'])
 """
 
 
-def build(config):
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        cfg = Config.fromfile(config)
-        return MODELS.build(dict(cfg.model, data_preprocessor=cfg.data_preprocessor))
+def test_it_loads_in_stock_mmpretrain_and_computes_the_same(classifier, extracted, tmp_path):
+    out, _ = extracted
+    file = tmp_path / 'logits.pth'
+    done = subprocess.run(
+        [sys.executable, '-c', STOCK.format(out=out, file=file)],
+        env={**os.environ, **NO_GPU, 'PYTHONPATH': str(out)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    small = expected_network(classifier)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        expected = small(torch.randn(3, 3, 32, 32))
+    assert torch.equal(torch.load(file, weights_only=True), expected)
+    told = json.loads((out / 'subnetwork.json').read_text())['top1']['recalibrated']
+    assert float(done.stdout.split('top-1:')[1].split()[0]) == pytest.approx(told)
 
 
-@pytest.fixture(scope='module')
-def made(tmp_path_factory):
-    """Images of three classes, two configs, and a checkpoint of each with statistics of its images."""
-    root = tmp_path_factory.mktemp('extract')
-    rng = np.random.default_rng(0)
-    for split, number in (('train', 8), ('test', 7)):
-        for label in range(3):
-            folder = root / split / f'class{label}'
-            folder.mkdir(parents=True)
-            for i in range(number):
-                pixels = rng.integers(0, 150, (36, 40, 3), dtype=np.uint8)
-                pixels[..., label] += 40
-                Image.fromarray(pixels).save(folder / f'{i}.png')
-    for name, backbone in BACKBONES.items():
-        config = root / f'{name}.py'
-        text = CONFIG.replace('{root}', str(root)).replace('{backbone}', backbone)
-        config.write_text(
-            text if name == 'stock' else text.replace('in_channels=64', 'in_channels=64')
-        )
-        torch.manual_seed(3)
-        model = build(config)
-        model.train()
+def test_onnx_computes_the_same_for_any_batch(classifier, extracted):
+    out, _ = extracted
+    session = onnxruntime.InferenceSession(str(out / 'subnetwork.onnx'))
+    small = expected_network(classifier)
+    for number in (1, 5):
+        images = torch.randn(number, 3, 32, 32)
+        (found,) = session.run(None, {'images': images.numpy()})
         with torch.no_grad():
-            for _ in range(20):  # moves the running statistics
-                model.extract_feat(images(root, 'train'))
-        torch.save(dict(state_dict=model.state_dict()), root / f'{name}.pth')
-    return root
+            expected = small(images).numpy()
+        assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
 
 
-def images(root, split):
-    """All of a split, as the network gets them; the classes one after another."""
-    found = []
-    for file in sorted(root.glob(f'{split}/*/*.png')):
-        pixels = np.asarray(Image.open(file)).astype(np.float32)[2:34, 4:36]
-        found.append((pixels - [120, 110, 100]) / [60, 50, 40])
-    return torch.from_numpy(np.stack(found)).float().permute(0, 3, 1, 2).contiguous()
-
-
-def full_network(root, name):
-    model = build(root / f'{name}.py')
-    state = torch.load(root / f'{name}.pth', weights_only=True)['state_dict']
-    model.load_state_dict(state)
-    return model.eval()
-
-
-@pytest.fixture(scope='module')
-def extracted(made):
-    """The whole command line, once."""
-    code, output = run(
-        sys.executable, TOOL, made / 'stock.py', made / 'stock.pth', '--width', WIDTH, '--onnx',
-        '--device', 'cpu', '--out', made / 'out',
-    )  # fmt: skip
-    assert code == 0, output[-3000:]
-    return made / 'out', output
-
-
-@pytest.fixture
-def call(capsys):
-    """The tool in this process: its exit code, and what it said."""
-
-    def run_here(*arguments):
-        try:
-            code = tool.main([*map(str, arguments), '--device', 'cpu'])
-        except SystemExit as stop:
-            code = stop.code
-        said = capsys.readouterr()
-        return code, f'{code}\n{said.out}\n{said.err}'
-
-    return run_here
-
-
-def kept(channels):
-    return math.floor(channels * WIDTH + 0.5)
-
-
-def test_the_numbers_of_both_networks(made, extracted):
+def test_it_says_how_the_two_compare(classifier, extracted):
     out, output = extracted
-    result = json.loads((out / 'subnetwork.json').read_text())
-    assert result['kind'] == 'extracted' and result['width'] == WIDTH
-    # ResNet-18 of 8 channels on 32 pixels: stem, stages, the 1x1 shortcuts, the head.
-    for key, scale in (('full', lambda c: c), ('subnetwork', kept)):
-        stages = [scale(8 * 2**i) for i in range(4)]
-        layers = [(3, scale(8), 7, 16)]  # inputs, outputs, kernel, side
-        before, side = scale(8), 8
-        for i, channels in enumerate(stages):
-            if i:
-                side //= 2
-                layers.append((before, channels, 1, side))
-            layers += [(before, channels, 3, side), *[(channels, channels, 3, side)] * 3]
-            before = channels
-        macs = sum(a * b * k * k * s * s for a, b, k, s in layers) + before * 3
-        weights = sum(a * b * k * k + 2 * b for a, b, k, s in layers) + before * 3 + 3
-        assert result[key]['macs'] == macs and result[key]['flops'] == 2 * macs
-        assert result[key]['parameters'] == weights
-        assert result[key]['latency_ms'] > 0
-    size = (out / 'subnetwork.pth').stat().st_size
-    assert result['subnetwork']['megabytes'] == size / 1e6
-    assert size < 0.6 * (made / 'stock.pth').stat().st_size
-    state = torch.load(out / 'subnetwork.pth', weights_only=True)['state_dict']
-    assert state['backbone.layer4.1.conv2.weight'].shape == (38, 38, 3, 3)
-    for figure in (
-        '0.177',
-        f'{result["subnetwork"]["parameters"] / 1e6:.3f}',
+    data = json.loads((out / 'subnetwork.json').read_text())
+    small = expected_network(classifier)
+    full = trained.load_classifier(
+        tool.parse_args(arguments(classifier, '--width', '1')), stock=True
+    )
+    assert data['full']['parameters'] == sum(p.numel() for p in full.model.parameters())
+    assert data['subnetwork']['parameters'] == sum(p.numel() for p in small.parameters())
+    # The stem by hand: 7 x 7 x 3 weights for each of 16 x 16 pixels and 8 channels, of which 5 are left.
+    stems = [49 * 3 * 256 * channels for channels in (8, 5)]
+    assert (
+        stems[0] < data['full']['macs']
+        and stems[1] < data['subnetwork']['macs'] < data['full']['macs'] / 2
+    )
+    assert data['full']['flops'] == 2 * data['full']['macs']
+    sizes = (out / 'subnetwork.pth').stat().st_size, (classifier / 'weights.pth').stat().st_size
+    assert data['subnetwork']['megabytes'] == sizes[0] / 1e6 and sizes[0] < 0.6 * sizes[1]
+    assert data['training_images'] == 12  # all there are
+    one = trained.load_classifier(
+        tool.parse_args(arguments(classifier, '--width', '1')), stock=True
+    )
+    loader = one.loader(one.test_set())
+    assert data['top1']['full'] == pytest.approx(one.accuracy(one.model, loader, 'x'))
+    assert data['top1']['recalibrated'] == pytest.approx(one.accuracy(small, loader, 'x'))
+    for words in (
+        'parameters (millions)',
         'GMACs',
         'GFLOPs (2 x MACs)',
+        'latency, batch 1 (ms)',
+        'top-1 %',
     ):
-        assert figure in output
-
-
-def test_accuracies_are_those_of_the_sub_network(made, extracted):
-    """By the slimmable network itself, its batch norms once with the full network's statistics."""
-    out, _ = extracted
-    result = json.loads((out / 'subnetwork.json').read_text())
-    model = full_network(made, 'stock')
-    test = images(made, 'test')
-    labels = torch.arange(3).repeat_interleave(7)
-
-    def top1(logits):
-        return 100 * (logits.argmax(1) == labels).double().mean().item()
-
-    with torch.no_grad():
-        assert result['top1']['full'] == pytest.approx(top1(model(test)))
-        with subnetwork(model, WIDTH):
-            assert result['top1']['extracted'] == pytest.approx(top1(model(test)))
-    # 24 images in 3 batches of 8: the stem's statistics need only its inputs.
-    assert result['training_images'] == 24
-    state = torch.load(out / 'subnetwork.pth', weights_only=True)['state_dict']
-    with torch.no_grad():
-        x = nn.functional.conv2d(
-            images(made, 'train'), model.backbone.conv1.weight[: kept(8)], None, 2, 3
-        )
-    mean = state['backbone.bn1.running_mean']
-    torch.testing.assert_close(mean, x.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(mean, model.backbone.bn1.running_mean[: kept(8)], rtol=1e-2)
-    assert result['top1']['recalibrated'] >= result['top1']['extracted']
-
-
-def test_mmpretrain_alone_loads_it(made, extracted):
-    out, _ = extracted
-    test = images(made, 'test')
-    torch.save(test, made / 'test.pth')
-    (made / 'user.py').write_text(STOCK_USER)
-    code, output = run(
-        sys.executable, made / 'user.py', out / 'subnetwork.py', out / 'subnetwork.pth',
-        made / 'test.pth', made / 'logits.pth', cwd=made, PYTHONPATH=str(out),
-    )  # fmt: skip
-    assert code == 0, output[-3000:]
-    logits = torch.load(made / 'logits.pth')
-    # The same network without any of the tool's files: the slimmable one with these statistics.
-    model = full_network(made, 'stock')
-    state = torch.load(out / 'subnetwork.pth', weights_only=True)['state_dict']
-    for name, value in model.state_dict().items():
-        if 'running' in name:
-            value[: len(state[name])] = state[name]
-    with torch.no_grad(), subnetwork(model, WIDTH):
-        assert torch.equal(logits, model(test))
-    assert logits.std() > 0
-
-
-def test_onnx_computes_the_same(made, extracted):
-    import onnxruntime
-
-    out, output = extracted
-    session = onnxruntime.InferenceSession(
-        str(out / 'subnetwork.onnx'), providers=['CPUExecutionProvider']
-    )
-    state = torch.load(out / 'subnetwork.pth', weights_only=True)['state_dict']
-    model = full_network(made, 'stock')
-    for name, value in model.state_dict().items():
-        if 'running' in name:
-            value[: len(state[name])] = state[name]
-    for number in (1, 5):
-        batch = images(made, 'test')[:number]
-        (found,) = session.run(None, {'images': batch.numpy()})
-        with torch.no_grad(), subnetwork(model, WIDTH):
-            torch.testing.assert_close(torch.from_numpy(found), model(batch), rtol=1e-4, atol=1e-4)
+        assert words in output
     assert 'onnxruntime differs from PyTorch by' in output
-    assert json.loads((out / 'subnetwork.json').read_text())['onnx_difference'] < 1e-4
 
 
-def test_a_backbone_of_ours_and_averaged_widths(made, call):
-    """Its config names mmgradaug, and the statistics are the means over the widths."""
-    arguments = (made / 'ours.py', made / 'ours.pth', '--width', WIDTH, '--no-test')
-    code, said = call(*arguments, '--out', made / 'one')
-    assert code == 0 and 'needs mmgradaug for its backbone' in said, said
-    assert sorted(p.name for p in (made / 'one').iterdir()) == [
-        'subnetwork.json', 'subnetwork.pth', 'subnetwork.py',
-    ]  # fmt: skip
-    code, _ = call(*arguments, '--out', made / 'two', '--average-widths', WIDTH, 0.8)
-    assert code == 0
-    code, _ = call(*arguments[:3], 0.8, '--no-test', '--out', made / 'wide')
-    assert code == 0
-    one, two, wide = (
-        torch.load(made / name / 'subnetwork.pth', weights_only=True)['state_dict']
-        for name in ('one', 'two', 'wide')
-    )
-    for name, value in two.items():
-        if 'running' in name:
-            mean = (one[name] + wide[name][: len(value)]) / 2
-            torch.testing.assert_close(value, mean, rtol=1e-6, atol=1e-7)
-            assert not torch.equal(value, one[name]) or '.norm1.' in name
-        elif 'num_batches' not in name:
-            assert torch.equal(value, one[name])
-    small = build(made / 'one' / 'subnetwork.py').eval()
-    small.load_state_dict(one)
-    model = full_network(made, 'ours')
-    for name, value in model.state_dict().items():
-        if 'running' in name:
-            value[: len(one[name])] = one[name]
-    test = images(made, 'test')
-    with torch.no_grad(), subnetwork(model, WIDTH):
-        assert torch.equal(small(test), model(test))
-    assert json.loads((made / 'one' / 'subnetwork.json').read_text())['top1']['full'] is None
-
-
-def test_an_earlier_result_is_replaced_on_request_alone(made, extracted, call):
+def test_a_result_is_not_overwritten_unasked(classifier, extracted, capsys):
     out, _ = extracted
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    code, said = call(made / 'stock.py', made / 'stock.pth', '--width', 0.5, '--out', out)
-    assert code == 1 and 'has a sub-network already: use another --out, or --overwrite' in said
+    assert tool.main(arguments(classifier, '--width', '0.9', '--out', str(out))) == 1
+    assert 'has a sub-network already: use another --out, or --overwrite' in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
+def test_statistics_as_means_over_widths(classifier, tmp_path):
+    out = tmp_path / 'mean'
+    options = ['--width', '0.6', '--average-widths', '0.6', '1.0', '--no-test', '--out', str(out)]
+    assert tool.main(arguments(classifier, *options)) == 0
+    one = trained.load_classifier(tool.parse_args(arguments(classifier, *options)), stock=True)
+    images = one.training_images(2048)
+    tool.slim(one, images[0])
+    means = []
+    for width in (0.6, 1.0):
+        network = extract_subnetwork(one.model, width)
+        recalibrate_statistics(network, images)
+        means.append(network.backbone.layer2[0].bn1.running_var[:10])
+    found = torch.load(out / 'subnetwork.pth', weights_only=True)['state_dict']
+    expected = (means[0] + means[1]) / 2
+    torch.testing.assert_close(found['backbone.layer2.0.bn1.running_var'], expected)
+    assert json.loads((out / 'subnetwork.json').read_text())['top1']['full'] is None
+
+
+def test_our_own_backbones_name_mmgradaug(classifier, tmp_path):
+    config = Config.fromfile(classifier / 'config.py')
+    config.model.backbone = dict(type='mmgradaug.WideResNet', depth=10, widen_factor=1)
+    config.dump(tmp_path / 'config.py')
+    from mmengine.registry import DefaultScope
+    from mmpretrain.registry import MODELS
+
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(config.model)
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'weights.pth')
+    out = tmp_path / 'out'
+    assert tool.main(arguments(tmp_path, '--width', '0.5', '--no-test', '--out', str(out))) == 0
+    assert sorted(p.name for p in out.iterdir()) == [
+        'subnetwork.json',
+        'subnetwork.pth',
+        'subnetwork.py',
+    ]
+    cfg = Config.fromfile(out / 'subnetwork.py')
+    assert cfg.custom_imports.imports == ['mmgradaug']
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        built = MODELS.build(cfg.model)
+    state = torch.load(out / 'subnetwork.pth', weights_only=True)['state_dict']
+    built.load_state_dict(state, strict=True)
+
+
 @pytest.mark.parametrize(
-    ('arguments', 'says'),
+    ('options', 'says'),
     [
-        (['stock.py', 'ours.pth', '--width', 0.5], 'ours.pth is not a checkpoint of'),
-        (['stock.py', 'stock.py', '--width', 0.5], 'is not a checkpoint that PyTorch can read'),
-        (['stock.py', 'none.pth', '--width', 0.5], 'no such checkpoint: '),
-        (['none.py', 'stock.pth', '--width', 0.5], 'no such config: '),
-        (['stock.py', 'stock.pth', '--width', 0], 'a width is in (0, 1], 0.9 for instance'),
-        (['stock.py', 'stock.pth', '--width', 90], "got '90'"),
-        (['stock.py', 'stock.pth'], 'the following arguments are required: --width'),
+        (['--width', '1.5'], "a width is in (0, 1], 0.9 for instance; got '1.5'"),
+        (['--width', 'x'], 'a width is in (0, 1]'),
+        ([], 'required: --width'),
         (
-            ['stock.py', 'stock.pth', '--width', 0.5, '--average-widths', 0.4],
-            '--average-widths: 0.4 has fewer channels than --width 0.5',
-        ),
-        (['stock.py', 'stock.pth', '--width', 0.5, '--recalibrate', 0], 'must be a whole number from 1'),
-        (
-            ['stock.py', 'stock.pth', '--width', 0.5, '--cfg-options',
-             'train_dataloader.dataset.data_root=/no/such'],
-            'the training set cannot be read',
-        ),
-        (
-            ['stock.py', 'stock.pth', '--width', 0.5, '--cfg-options',
-             'test_dataloader.dataset.data_root=/no/such'],
-            'the test set cannot be read',
+            ['--width', '0.8', '--average-widths', '0.7', '0.9'],
+            '0.7 has fewer channels than --width 0.8',
         ),
     ],
-)  # fmt: skip
-def test_bad_input_is_named_before_anything_is_written(made, call, tmp_path, arguments, says):
-    files = [made / str(argument) for argument in arguments[:2]]
-    code, said = call(*files, *arguments[2:], '--out', tmp_path / 'out')
-    assert code not in (None, 0) and says in said, said
-    assert not (tmp_path / 'out').exists()
+)
+def test_wrong_arguments(classifier, options, says, capsys):
+    with pytest.raises(SystemExit):
+        tool.parse_args(arguments(classifier, *options))
+    assert says in capsys.readouterr().err
 
 
-def test_a_network_without_sub_networks_is_refused(made, call, tmp_path):
-    """ResNeXt: the first channels of a grouped convolution are none."""
-    config = tmp_path / 'grouped.py'
-    text = (
-        (made / 'stock.py')
-        .read_text()
-        .replace(BACKBONES['stock'], "dict(type='ResNeXt', depth=50, groups=2, width_per_group=4)")
-    )
-    config.write_text(
-        text.replace('in_channels=64', 'in_channels=2048')
-        .replace("type='mmgradaug.GradAugClassifier'", "type='ImageClassifier'")
-        .replace(text[text.index('    gradaug=') : text.index('    backbone=')], '')
-    )
-    torch.save(dict(state_dict=build(config).state_dict()), tmp_path / 'grouped.pth')
-    code, said = call(config, tmp_path / 'grouped.pth', '--width', 0.5, '--out', tmp_path / 'out')
-    assert code == 1 and 'has 2 groups on' in said, said
-    assert not (tmp_path / 'out').exists()
+def test_wrong_checkpoints_and_networks(classifier, tmp_path, capsys):
+    out = tmp_path / 'out'
+    wrong = [str(classifier / 'config.py'), str(classifier / 'wrong.pth'), '--width', '0.5']
+    with pytest.raises(SystemExit, match='is not a checkpoint of'):
+        tool.main([*wrong, '--out', str(out)])
+    config = Config.fromfile(classifier / 'config.py')
+    config.model.backbone = dict(type='ResNeXt', depth=50, groups=32, width_per_group=4)
+    config.model.head.in_channels = 2048
+    config.dump(tmp_path / 'config.py')
+    from mmengine.registry import DefaultScope
+    from mmpretrain.registry import MODELS
 
-
-def test_average_statistics_by_hand():
-    target, *others = (nn.Sequential(nn.BatchNorm2d(n)) for n in (2, 2, 3))
-    others[0][0].running_mean.copy_(torch.tensor([1.0, 2.0]))
-    others[1][0].running_mean.copy_(torch.tensor([3.0, 6.0, 100.0]))
-    others[1][0].running_var.copy_(torch.tensor([5.0, 3.0, 100.0]))
-    tool.average_statistics(target, others)
-    assert target[0].running_mean.tolist() == [2, 4]
-    assert target[0].running_var.tolist() == [3, 2]
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        torch.save(MODELS.build(config.model).state_dict(), tmp_path / 'weights.pth')
+    assert tool.main(arguments(tmp_path, '--width', '0.5', '--out', str(out))) == 1
+    assert 'groups' in capsys.readouterr().err and not out.exists()
