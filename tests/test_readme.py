@@ -43,16 +43,32 @@ def user(imagenet, shapes, pretrained, tmp_path_factory):
             for i in range(number):
                 image = Image.new('RGB', (32, 32), (label, 2 * label, i))
                 image.save(folder / 'cifar10' / split / str(label) / f'{i}.png')
+    for label in range(4):
+        place = folder / 'imagenet-c' / 'fog' / '1' / f'n{label}'
+        place.mkdir(parents=True)
+        Image.new('RGB', (32, 32), (label, 0, 0)).save(place / '0.png')
     (folder / 'my_config.py').write_text(CONFIG)
     return folder
 
 
-def run_small(command, user, imagenet):
+def run_on_a_trained_one(parts, user, classifier):
+    """The tools for trained classifiers, on a tiny one."""
+    place = {'CONFIG': classifier / 'config.py', 'CHECKPOINT': classifier / 'weights.pth'}
+    place |= {'photos': classifier / 'test' / 'n0', 'data/imagenet-c': user / 'imagenet-c'}
+    more = (
+        ['--severities', '1', '--corruptions', 'fog'] if 'tools/test_robustness.py' in parts else []
+    )
+    return run(*(place.get(part, part) for part in parts), *more, cwd=user)
+
+
+def run_small(command, user, imagenet, classifier):
     """A training or testing command with tiny settings at its end, and 2 processes instead of 8."""
     parts = shlex.split(re.sub(r'epoch_\d+.pth', 'epoch_1.pth', command))
     parts = ['2' if part == '8' else part for part in parts]
     if parts[0] in ('python', 'mim'):
         parts[0] = str(Path(sys.executable).parent / parts[0])
+    if 'CONFIG CHECKPOINT' in command:
+        return run_on_a_trained_one(parts, user, classifier)
     if 'my_config.py' in command:  # MMPretrain's own tools keep workers that are not there
         more = [f'{name}_dataloader.persistent_workers=False' for name in ('train', 'val')]
     else:
@@ -111,7 +127,7 @@ def run_small(command, user, imagenet):
 
 
 def test_there_are_commands():
-    assert len(COMMANDS) == 17, COMMANDS
+    assert len(COMMANDS) == 22, COMMANDS
 
 
 @pytest.mark.parametrize('command', [c for c in COMMANDS if c.startswith('make ')])
@@ -122,12 +138,15 @@ def test_make_targets_exist(command):
 
 
 @pytest.mark.parametrize('command', [c for c in COMMANDS if not c.startswith('make ')])
-def test_command_runs(command, user, imagenet):
+def test_command_runs(command, user, imagenet, classifier):
     """In the README's order: testing finds the checkpoint that training left."""
-    code, output = run_small(command, user, imagenet)
+    code, output = run_small(command, user, imagenet, classifier)
     assert code == 0, output[-3000:]
     if 'sweep.py' in command:
         assert 'RandScale' in output and '82.27' in output and 'sweep.json' in output
+        return
+    if 'CONFIG CHECKPOINT' in command:
+        assert 'Written to work_dirs/' in output
         return
     if 'low_data.py' in command:
         assert '45.23±1.01' in output and '52.95±2.15' in output and '(one split)' in output
