@@ -67,9 +67,11 @@ def load_tool(name):
     """A script of tools/ as a module, for its functions."""
     sys.path.insert(0, str(ROOT / 'tools'))  # scripts import their neighbours
     try:
-        spec = importlib.util.spec_from_file_location(name, ROOT / 'tools' / f'{name}.py')
+        # pytest knows its own files by names such as test_fgsm.
+        known_as = f'tool_{name}' if name.startswith('test_') else name
+        spec = importlib.util.spec_from_file_location(known_as, ROOT / 'tools' / f'{name}.py')
         module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
+        sys.modules[known_as] = module
         spec.loader.exec_module(module)
     finally:
         sys.path.remove(str(ROOT / 'tools'))

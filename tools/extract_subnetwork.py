@@ -13,6 +13,7 @@ from typing import Any, Optional
 
 import torch
 from mmengine.config import Config
+from mmengine.runner import CheckpointLoader
 from rich.progress import track
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -41,6 +42,12 @@ from mmgradaug.slimming.narrow import narrow_layer
 
 NAME = 'subnetwork'  # of the files
 REPEATS = 50  # for the latency; in turns, so that both networks meet the same machine
+IMPORT_FROM_HERE = f"""import sys
+
+# {NAME}_classifier.py lies beside this file.
+sys.path.insert(0, r'{{{{ fileDirname }}}}')
+
+"""
 MODULE = '''"""A classifier with fewer channels than its config says, for MMPretrain.
 
 Written by mmgradaug's tools/extract_subnetwork.py; it needs MMPretrain alone.
@@ -137,11 +144,13 @@ def build_files(
     }
     test = Config(test).to_dict()
     imports = [f'{NAME}_classifier'] if stock else []
-    if not stock or 'mmgradaug.' in repr(test):
+    our_data = 'mmgradaug.' in repr(test)
+    if not stock or our_data:
         imports.append('mmgradaug')
     content = dict(
         default_scope=cfg.get('default_scope', 'mmpretrain'),
-        custom_imports=dict(imports=imports, allow_failed_imports=False),
+        # Where only the test set is one of ours, the network loads without it.
+        custom_imports=dict(imports=imports, allow_failed_imports=stock and our_data),
         model=model,
         **test,
     )
@@ -149,9 +158,7 @@ def build_files(
         f'# Sub-network of width {width:g} of {classifier.config} with {classifier.checkpoint}.\n'
     )
     if stock:
-        header += (
-            f'# Python has to find {NAME}_classifier.py: PYTHONPATH=the folder of this file.\n'
-        )
+        header += IMPORT_FROM_HERE
     files = {f'{NAME}.py': header + Config(content).pretty_text}
     if stock:
         sources = [inspect.getsource(part) for part in (narrow_layer, SubnetworkClassifier)]
@@ -251,6 +258,11 @@ def extract(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix='subnetwork-') as folder:
         work = Path(folder)
         meta = dict(width=args.width, config=args.config, checkpoint=args.checkpoint)
+        loaded = CheckpointLoader.load_checkpoint(args.checkpoint, map_location='cpu')
+        if 'dataset_meta' in loaded.get(
+            'meta', {}
+        ):  # the classes' names, for MMPretrain's inference
+            meta['dataset_meta'] = loaded['meta']['dataset_meta']
         megabytes = [
             checkpoint_size(dict(state_dict=network.state_dict(), meta=meta), work / f'{i}.pth')
             for i, network in enumerate(networks)
@@ -282,7 +294,9 @@ def extract(args: argparse.Namespace) -> None:
     print(told(result))
     print(f'\nWritten to {short(out)}: {", ".join(sorted(path.name for path in out.iterdir()))}')
     if f'{NAME}_classifier.py' in files:
-        print(f'For MMPretrain alone: PYTHONPATH={short(out)} and {NAME}.py as the config.')
+        print(
+            f'MMPretrain alone loads {NAME}.py and {NAME}.pth; keep {NAME}_classifier.py beside them.'
+        )
     else:
         print(f'{NAME}.py needs mmgradaug for its backbone; the ONNX file (--onnx) does not.')
 

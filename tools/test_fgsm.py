@@ -18,7 +18,7 @@ from trained_classifier import (
     add_model_arguments,
     add_result_arguments,
     load_classifier,
-    read_results,
+    results_beside,
     write_whole,
 )
 from training_runs import UserError, in_columns, run_tool, short
@@ -76,8 +76,8 @@ def name(space: str, clamp: bool) -> str:
 
 def test_fgsm(args: argparse.Namespace) -> None:
     """Raises UserError if it cannot be done."""
-    others = read_results(args.compare, KIND)
     classifier = load_classifier(args)
+    others = results_beside(classifier, args.compare, KIND)
     out = args.out or Path('work_dirs') / 'fgsm' / classifier.name
     file = out / 'fgsm.json'
     if file.exists() and not args.overwrite:

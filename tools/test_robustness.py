@@ -20,6 +20,7 @@ from trained_classifier import (
     add_result_arguments,
     load_classifier,
     read_results,
+    results_beside,
     write_whole,
 )
 from training_runs import UserError, in_columns, run_tool, short
@@ -175,8 +176,8 @@ def summary(data: dict[str, Any]) -> dict[str, Any]:
 
 def test_robustness(args: argparse.Namespace) -> None:
     """Raises UserError if it cannot be done, or if official sets are missing."""
-    others = read_results(args.compare, KIND)
     classifier = load_classifier(args)
+    others = results_beside(classifier, args.compare, KIND)
     args.num_classes = classifier.cfg.model.head.get('num_classes', 1000)
     out = args.out or Path('work_dirs') / 'robustness' / classifier.name
     results = Results(out / 'robustness.json', classifier, args)

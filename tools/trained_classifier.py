@@ -20,6 +20,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, load_checkpoint, set_random_seed
 from mmpretrain.models import ImageClassifier
+from mmpretrain.models.heads import MultiLabelClsHead
 from mmpretrain.registry import DATASETS, MODELS
 from rich.console import Console
 from rich.progress import track
@@ -125,7 +126,12 @@ class TrainedClassifier:
 
     @torch.no_grad()
     def accuracy(self, model: nn.Module, loader: DataLoader, what: str) -> float:
-        """Top-1 in per cent of a network on this one's images."""
+        """Top-1 in per cent of a network on this one's images; exit if images have several labels."""
+        if isinstance(self.model.head, MultiLabelClsHead):
+            sys.exit(
+                f'{self.config}: {type(self.model.head).__name__} answers a question for each class, so '
+                'there is no top-1: this works for heads with one softmax over the classes'
+            )
         correct = number = 0
         batches = track(self.batches(loader), what, total=len(loader), console=CONSOLE)
         for inputs, labels in batches:
@@ -158,9 +164,13 @@ class TrainedClassifier:
         number = 0
         for data in loader:
             # Without labels, which unlabelled images lack.
-            found.append(self.model.data_preprocessor(dict(inputs=data['inputs']), False)['inputs'])
-            number += len(found[-1])
-            if number >= limit:
+            images = self.model.data_preprocessor(dict(inputs=data['inputs']), False)['inputs']
+            if len(images) == 1 and found:  # of an epoch's last image there may be no variance
+                break
+            found.append(images)
+            number += len(images)
+            # Infinite samplers go on after the last image.
+            if number >= min(limit, len(loader.dataset)):
                 break
         if not found:
             sys.exit(f'{self.config}: the training set has no whole batch of images')
@@ -258,8 +268,10 @@ def stock_config(model: dict[str, Any]) -> dict[str, Any]:
         model.pop(key, None)
     for key in ('backbone', 'data_preprocessor', 'head'):
         part = model.get(key) or {}
-        if part.get('type') in STOCK_TYPES:
+        # Regularizers of blocks: ShakeDrop scales branches in the test too.
+        if part.get('type') in STOCK_TYPES and not part.get('regularizers'):
             part['type'] = STOCK_TYPES[part['type']]
+            part.pop('regularizers', None)
     for key in ('teacher', 'teacher_checkpoint'):
         (model.get('data_preprocessor') or {}).pop(key, None)
     for key in ('temperature', 'hard_weight'):
@@ -317,6 +329,17 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def results_beside(
+    classifier: TrainedClassifier, files: Sequence[Path], kind: str
+) -> list[dict[str, Any]]:
+    """Other models' results, to be shown beside this one's; exit if two have the same name."""
+    others = read_results(files, kind)
+    names = [classifier.name, *(other['model']['name'] for other in others)]
+    if len(set(names)) < len(names):
+        sys.exit(f'models of the same name: {", ".join(names)}. Give this one another by --name')
+    return others
 
 
 def read_results(files: Sequence[Path], kind: str) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from trained_classifier import (
     add_result_arguments,
     load_classifier,
     positive,
-    read_results,
+    results_beside,
     width_of,
     write_whole,
 )
@@ -31,8 +31,8 @@ OWN, FULL = 'own statistics', "the full network's statistics"
 
 def width_curve(args: argparse.Namespace) -> None:
     """Raises UserError if it cannot be done."""
-    others = read_results(args.compare, KIND)
     classifier = load_classifier(args, stock=True)
+    others = results_beside(classifier, args.compare, KIND)
     out = args.out or Path('work_dirs') / 'width_curves' / classifier.name
     file = out / 'width_curve.json'
     if file.exists() and not args.overwrite:

@@ -10,7 +10,8 @@ def narrow_layer(layer: nn.Module, outputs: int, inputs: int) -> None:
     Args:
         layer: a convolution (dense or depthwise), linear or batch norm layer.
         outputs: how many output channels to keep; of a batch norm, as many as inputs.
-        inputs: how many input channels to keep; of a depthwise convolution its groups as well.
+        inputs: how many input channels to keep; of a depthwise convolution its groups as well. Other
+            grouped convolutions keep all.
     """
 
     def first(value: torch.Tensor, *kept: int) -> torch.Tensor:
@@ -25,10 +26,11 @@ def narrow_layer(layer: nn.Module, outputs: int, inputs: int) -> None:
         layer.in_features, layer.out_features = inputs, outputs
         kept = {'weight': (outputs, inputs), 'bias': (outputs,)}
     else:
-        depthwise = layer.groups > 1
+        grouped = layer.groups > 1
+        if grouped and inputs != layer.in_channels:
+            layer.groups = inputs
         layer.in_channels, layer.out_channels = inputs, outputs
-        layer.groups = inputs if depthwise else 1
-        kept = {'weight': (outputs,) if depthwise else (outputs, inputs), 'bias': (outputs,)}
+        kept = {'weight': (outputs,) if grouped else (outputs, inputs), 'bias': (outputs,)}
     for name, numbers in kept.items():
         value = getattr(layer, name)
         if isinstance(value, nn.Parameter):

@@ -33,6 +33,15 @@ def test_alexnets_own_errors_give_exactly_100():
     assert set(ces.values()) == {100.0} and mean_corruption_error(ces) == 100.0
 
 
+def test_alexnets_errors_are_the_published_ones():
+    """In the order of google-research/augmix, imagenet.py."""
+    published = [
+        0.886428, 0.894468, 0.922640, 0.819880, 0.826268, 0.785948, 0.798360, 0.866816,
+        0.826572, 0.819324, 0.564592, 0.853204, 0.646056, 0.717840, 0.606500,
+    ]  # fmt: skip
+    assert list(ALEXNET_ERRORS.values()) == published
+
+
 def test_severities_are_averaged_before_the_division():
     errors = [0.1, 0.2, 0.3, 0.4, 0.8]
     assert corruption_errors({'fog': errors}) == {'fog': pytest.approx(100 * 0.36 / 0.819324)}

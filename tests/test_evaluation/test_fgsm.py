@@ -48,7 +48,7 @@ def test_gradient_is_that_of_finite_differences(network, images):
 
 
 @pytest.mark.parametrize(
-    ('space', 'clamp'), itertools.product(['pixel', 'normalised'], [True, False])
+    ('space', 'clamp'), [*itertools.product(['pixel', 'normalised'], [True, False])]
 )
 def test_the_attack_is_the_one_on_pixels(network, images, space, clamp):
     """Computed on pixels in [0, 1] with the normalisation as a part of the network."""

@@ -49,3 +49,12 @@ def test_frozen_weights_stay_frozen():
     layer = nn.Conv2d(4, 4, 1).requires_grad_(False)
     narrow_layer(layer, 2, 2)
     assert not layer.weight.requires_grad and (layer.in_channels, layer.out_channels) == (2, 2)
+
+
+def test_a_grouped_convolution_whose_inputs_are_kept_keeps_its_groups():
+    """In a neck or head, where it meets channels that are not slimmed."""
+    layer = nn.Conv2d(8, 8, 3, groups=4)
+    images = torch.randn(2, 8, 5, 5)
+    expected = layer(images)
+    narrow_layer(layer, 8, 8)
+    assert layer.groups == 4 and torch.equal(layer(images), expected)

@@ -74,7 +74,7 @@ def test_it_loads_in_stock_mmpretrain_and_computes_the_same(classifier, extracte
     file = tmp_path / 'logits.pth'
     done = subprocess.run(
         [sys.executable, '-c', STOCK.format(out=out, file=file)],
-        env={**os.environ, **NO_GPU, 'PYTHONPATH': str(out)},
+        env={**os.environ, **NO_GPU},
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -222,3 +222,76 @@ def test_wrong_checkpoints_and_networks(classifier, tmp_path, capsys):
         torch.save(MODELS.build(config.model).state_dict(), tmp_path / 'weights.pth')
     assert tool.main(arguments(tmp_path, '--width', '0.5', '--out', str(out))) == 1
     assert 'groups' in capsys.readouterr().err and not out.exists()
+
+
+def saved(config, folder):
+    """The config and random weights of its model, as a folder for :func:`arguments`."""
+    from mmengine.registry import DefaultScope
+    from mmpretrain.registry import MODELS
+
+    config.dump(folder / 'config.py')
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(config.copy().model)
+    torch.save(dict(state_dict=model.state_dict()), folder / 'weights.pth')
+    return folder
+
+
+def test_data_of_ours_does_not_keep_a_stock_network_from_mmpretrain(classifier, tmp_path):
+    """It loads without mmgradaug, and for the test mmgradaug is imported where there is one."""
+    config = Config.fromfile(classifier / 'config.py')
+    for name in ('train', 'test'):
+        dataset = config[f'{name}_dataloader'].dataset
+        dataset.update(type='mmgradaug.ImageFolder', split=dataset.pop('data_prefix'))
+    out = tmp_path / 'out'
+    folder = saved(config, tmp_path)
+    assert tool.main(arguments(folder, '--width', '0.5', '--no-test', '--out', str(out))) == 0
+    script = STOCK.split('from mmengine.runner')[0].format(out=out, file=tmp_path / 'logits.pth')
+    done = subprocess.run(
+        [sys.executable, '-c', script], env={**os.environ, **NO_GPU}, cwd=tmp_path,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert 'mmgradaug' in Config.fromfile(out / 'subnetwork.py').custom_imports.imports
+
+
+def test_blocks_with_regularizers_stay_ours(classifier, tmp_path):
+    """ShakeDrop scales branches in the test too, which the stock blocks do not."""
+    config = Config.fromfile(classifier / 'config.py')
+    regularizers = [dict(type='ShakeDrop', last_drop_prob=0.5)]
+    config.model.backbone.update(type='mmgradaug.SlimmableResNet', regularizers=regularizers)
+    folder = saved(config, tmp_path)
+    for width, same in (('1.0', True), ('0.5', False)):
+        out = tmp_path / width
+        assert tool.main(arguments(folder, '--width', width, '--no-test', '--out', str(out))) == 0
+        cfg = Config.fromfile(out / 'subnetwork.py')
+        assert cfg.model.backbone.type == 'mmgradaug.SlimmableResNet'
+        assert cfg.model.backbone.regularizers == regularizers
+        assert (cfg.model.channels == {}) == same
+
+
+def test_what_has_no_top1_is_refused(classifier, tmp_path):
+    config = Config.fromfile(classifier / 'config.py')
+    head = config.model.head
+    config.model.head = dict(
+        type='MultiLabelLinearClsHead', num_classes=head.num_classes, in_channels=head.in_channels
+    )
+    folder, out = saved(config, tmp_path), tmp_path / 'out'
+    with pytest.raises(SystemExit, match='so there is no top-1'):
+        tool.main(arguments(folder, '--width', '0.5', '--out', str(out)))
+    assert not out.exists()
+
+
+def test_statistics_come_from_each_training_image_once(classifier):
+    """An infinite sampler goes on, and of a last batch of one image there may be no variance."""
+    options = ['--cfg-options', 'train_dataloader.batch_size=11']
+    more = ['train_dataloader.sampler.type=InfiniteSampler']
+    for extra, sizes in (([], [11]), (more, [11, 11])):
+        args = tool.parse_args(arguments(classifier, '--width', '0.6', *options, *extra))
+        images = trained.load_classifier(args, stock=True).training_images(2048)
+        assert [len(batch) for batch in images] == sizes
+
+
+def test_class_names_stay_with_the_weights(extracted):
+    out, _ = extracted
+    meta = torch.load(out / 'subnetwork.pth', weights_only=True)['meta']
+    assert meta['dataset_meta'] == dict(classes=['ant', 'bee', 'cat', 'dog'])

@@ -107,3 +107,12 @@ def test_wrong_input(classifier, tmp_path, capsys):
     with pytest.raises(SystemExit, match='the training set cannot be read'):
         tool.main(arguments(classifier, *nowhere))
     assert not (tmp_path / 'x').exists()
+
+
+def test_models_of_one_name_are_not_mixed_up(classifier, tmp_path):
+    other = tmp_path / 'other.json'
+    other.write_text(json.dumps(dict(kind='width_curve', model=dict(name='net'), points=[])))
+    options = ['--name', 'net', '--compare', str(other), '--out', str(tmp_path / 'x')]
+    with pytest.raises(SystemExit, match='same name: net, net. Give this one another by --name'):
+        tool.main(arguments(classifier, *options))
+    assert not (tmp_path / 'x').exists()
