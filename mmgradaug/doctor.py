@@ -57,6 +57,7 @@ class Package:
 
 
 # In the order of their dependencies.
+EVALUATION = 'looking at trained classifiers'
 PACKAGES = (
     Package('numpy', '2.4.6', ('numpy',)),
     Package('torch', '2.14.1', ('torch',), minimum='2.0'),
@@ -109,6 +110,11 @@ PACKAGES = (
     Package('setuptools', '80.10.2', ('setuptools',), purpose='mim commands'),
     Package('sklearn', '1.9.1', ('scikit-learn',), purpose='the quick start', needs=('numpy',)),
     Package('matplotlib', '3.11.2', ('matplotlib',), purpose='the quick start', needs=('numpy',)),
+    Package('imagecorruptions', '1.1.2', ('imagecorruptions',), purpose=EVALUATION),
+    Package('pytorch_grad_cam', '1.5.7', ('grad-cam',), purpose=EVALUATION),
+    Package('onnx', '1.23.2', ('onnx',), purpose=EVALUATION),
+    Package('onnxscript', '0.7.2', ('onnxscript',), purpose=EVALUATION),
+    Package('onnxruntime', '1.32.0', ('onnxruntime',), purpose=EVALUATION),
 )
 _BY_MODULE = {package.module: package for package in PACKAGES}
 # It stands in for mmcv's compiled operators, from a folder of the checkout.
@@ -672,9 +678,11 @@ def look_around() -> tuple[dict[str, str | None], Facts]:
             found[name] = metadata.version(name) if metadata else None
         except Exception:  # not installed, or metadata cut off in the middle of an install
             found[name] = None
-    # A broken scikit-learn is rare, and it is slow to import.
+    # Broken ones of these are rare, and they are slow to import.
     tried = [
-        package.module for package in PACKAGES if package.module not in ('setuptools', 'sklearn')
+        package.module
+        for package in PACKAGES
+        if package.module not in ('setuptools', 'sklearn') and package.purpose != EVALUATION
     ]
     # After mmcv, so that the operators are blamed for themselves alone.
     tried.insert(tried.index('mmcv') + 1, 'mmcv.ops')

@@ -187,3 +187,13 @@ def test_figures_of_the_table_are_those_of_the_config_headers():
     assert len(rows) == 5
     for path, box, mask in rows:
         assert f'{box} box AP, {mask} mask AP' in (ROOT / path).read_text(), path
+
+
+def test_figures_of_few_labels_are_those_of_the_config_headers():
+    rows = [line for line in README.splitlines() if line.startswith('|') and 'low_data/' in line]
+    assert len(rows) == 4
+    for row in rows:
+        (path,) = re.findall(r'\((configs/low_data/[^)]+)\)', row)
+        headers = (ROOT / path).read_text() + (ROOT / path.replace('cifar10', 'stl10')).read_text()
+        figures = re.findall(r'\d\d\.\d\d', row)
+        assert len(figures) >= 3 and all(f'{figure} +-' in headers for figure in figures), row

@@ -68,7 +68,7 @@ def corrupt(image: np.ndarray, corruption: str, severity: int, seed: int = 0) ->
             except ImportError as error:
                 raise ImportError(
                     f'corrupting images needs imagecorruptions ({error}): pip install '
-                    "'mmgradaug[evaluation]'"
+                    'imagecorruptions scikit-image'
                 ) from error
             found = by_package(image, severity=severity, corruption_name=corruption)
     return np.array(found, dtype=np.uint8)  # a copy: Pillow's may not be written to

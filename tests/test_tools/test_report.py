@@ -279,7 +279,7 @@ def test_markdown_has_the_same_tables_and_its_figures_exist(tmp_path):
         assert (tmp_path / 'out' / name).read_bytes().startswith(b'\x89PNG')
     widths = [{line.count(' | ') for line in block.splitlines()} for block in text.split('\n\n')
               if block.startswith('| ')]  # fmt: skip
-    assert len(widths) == 6 and all(len(one) == 1 for one in widths)
+    assert len(widths) == len(report.TABLES) == 7 and all(len(one) == 1 for one in widths)
 
 
 def test_an_earlier_report_is_replaced_and_nothing_else(tmp_path):
@@ -477,7 +477,7 @@ def test_command(tmp_path):
 @pytest.mark.skipif(CHROMIUM is None, reason='needs chromium')
 def test_no_page_is_wider_than_a_browsers_window(tmp_path):
     page = make(tmp_path, write_sweep(tmp_path / 's', RUNS))
-    assert page.count('<table') == 6
+    assert page.count('<table') == len(report.TABLES)
     # The frame is 420 px wide; the page writes down what it is as drawn.
     measure = (
         '<script>onload=()=>{const d=document.documentElement;document.title='
