@@ -240,6 +240,12 @@ def prepare(items: Sequence[Item], overlay: Optional[Overlay], args: argparse.Na
         try:
             cfg = read_config(item.config)
             options = [o for o in args.cfg_options if _concerns(o, cfg.model)]
+            own = {option.split('=')[0] for option in item.row.options}
+            for option in options:
+                if option.split('=')[0] in own:
+                    raise UserError(
+                        f'--cfg-options {option} would make another row of {item.row.key}: leave it out'
+                    )
             item.options = [*item.row.options, *options]
             cfg.merge_from_dict(_parsed(item.options))
         except UserError:

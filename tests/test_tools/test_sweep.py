@@ -125,6 +125,17 @@ def test_wrong_names_are_answered_with_right_ones(names, only, message):
         sweep.select(names, only)
 
 
+def test_options_do_not_make_another_row_of_one(tool, capsys):
+    assert (
+        tool('figure2', '--only', 'num_subnets=2', '--cfg-options', 'model.gradaug.num_subnets=5')
+        == 1
+    )
+    assert (
+        'would make another row of gradaug_wrn28_10_cifar100+num_subnets=2'
+        in capsys.readouterr().err
+    )
+
+
 def test_too_few_seeds(capsys):
     with pytest.raises(SystemExit):
         sweep.parse_args(['table4', '--seeds', '0'])
