@@ -75,7 +75,7 @@ def draw_panels(
         handles.values(),
         handles.keys(),
         loc='outside lower center',
-        ncols=min(len(names), max(2, columns * 2)),
+        ncols=min(len(names), max(2, columns * 3)),
         fontsize=9,
         frameon=False,
     )
