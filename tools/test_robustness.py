@@ -4,9 +4,11 @@
 import argparse
 import copy
 import json
+import re
 import statistics
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -25,7 +27,13 @@ from trained_classifier import (
 )
 from training_runs import UserError, in_columns, run_tool, short
 
-from mmgradaug.datasets import CORRUPTIONS, SEVERITIES, Corrupt, imagenet_c_folder
+from mmgradaug.datasets import (
+    CORRUPTIONS,
+    SEVERITIES,
+    Corrupt,
+    cifar_c_file,
+    imagenet_c_folder,
+)
 from mmgradaug.evaluation import corruption_errors, mean_corruption_error
 
 KIND = 'robustness'
@@ -36,7 +44,14 @@ SHORT = dict(
         'Gauss Shot Impulse Defocus Glass Motion Zoom Snow Frost Fog Bright Contrast Elastic Pixel JPEG'.split(),
     )
 )
-RESIZING = ('Resize', 'ResizeEdge', 'torchvision/Resize')
+# Where the corrupted images are from, as results name it, and as pictures do.
+SOURCES = dict(
+    imagenet_c='ImageNet-C',
+    cifar_c='CIFAR-10-C or CIFAR-100-C',
+    seed='Test images corrupted like ImageNet-C (not its official files)',
+)
+IMAGENET_CLASSES = 1000  # AlexNet's errors are of them
+RESIZING = ('Resize', 'ResizeEdge')
 Set = tuple[str, int]  # corruption and severity
 
 
@@ -46,17 +61,42 @@ def sets_of(args: argparse.Namespace) -> list[Set]:
     ]
 
 
+def name_of(step: dict[str, Any]) -> str:
+    """Of a step of a pipeline, without scope: new configs have classes, others 'mmpretrain.ResizeEdge'."""
+    kind = step['type']
+    return re.split('[./]', kind if isinstance(kind, str) else kind.__name__)[-1]
+
+
 class Sets:
-    """Makes the images of one set after the other."""
+    """Makes the images of one set after the other.
+
+    Raises:
+        UserError: the config has no test set with a pipeline of its own.
+    """
 
     def __init__(self, classifier: TrainedClassifier, args: argparse.Namespace) -> None:
         self.classifier, self.args = classifier, args
         self.corrupted: Optional[Any] = None
+        dataset = (classifier.cfg.get('test_dataloader') or {}).get('dataset')
+        if dataset is None or 'pipeline' not in dataset:
+            raise UserError(
+                f'{classifier.config}: '
+                + ('there is no test set' if dataset is None else f'{dataset.type} has no pipeline')
+                + '. Corruptions are put into test_dataloader.dataset.pipeline: write the data set '
+                'there itself, without a wrapper'
+            )
+        self.cfg = copy.deepcopy(dataset.to_dict())
+        self.loads = any(name_of(step) == 'LoadImageFromFile' for step in self.cfg['pipeline'])
+        # A preprocessor turns BGR, which MMCV loads, into RGB.
+        self.to_rgb = bool(getattr(classifier.model.data_preprocessor, 'to_rgb', False))
 
     def get(self, corruption: str, severity: int) -> Any:
-        """A dataset: the official folder, or the config's test set with a corrupting step."""
-        if self.args.imagenet_c:
-            return self.classifier.test_set(self.official(corruption, severity))
+        """A dataset: the official images, or the config's test set with a corrupting step."""
+        if self.args.imagenet_c or self.args.cifar_c:
+            try:
+                return self.classifier.test_set(self.official(corruption, severity))
+            except ValueError as error:  # of arrays that are not what they should be
+                raise UserError(str(error)) from error
         if self.corrupted is None:  # built once: of big sets that takes a while
             self.corrupted = self.classifier.test_set(self.corrupting(corruption, severity))
             self.classifier.cut_down(self.corrupted, self.args.max_images)
@@ -65,58 +105,138 @@ class Sets:
         return self.corrupted
 
     def official(self, corruption: str, severity: int) -> dict[str, Any]:
-        """ImageNet-C's images are 224 pixels already, so they are not resized again."""
-        cfg = self.classifier.cfg.test_dataloader.dataset
-        steps = [step for step in cfg.pipeline if step['type'] not in RESIZING]
-        if not any(step['type'].endswith('LoadImageFromFile') for step in steps):
-            steps.insert(0, dict(type='LoadImageFromFile'))
+        """The dataset's config, with as much of the config's pipeline as fits its images."""
         return dict(
-            type='mmgradaug.ImageNetC',
-            data_root=str(self.args.imagenet_c),
+            type='mmgradaug.ImageNetC' if self.args.imagenet_c else 'mmgradaug.CIFARC',
+            data_root=str(self.args.imagenet_c or self.args.cifar_c),
             corruption=corruption,
             severity=severity,
             num_classes=self.args.num_classes,
             serialize_data=False,
-            pipeline=steps,
+            pipeline=self.for_files() if self.args.imagenet_c else self.for_arrays(),
         )
+
+    def for_files(self) -> list[dict[str, Any]]:
+        """ImageNet-C's images have 224 pixels already, so they are not resized again."""
+        steps = [step for step in self.cfg['pipeline'] if name_of(step) not in RESIZING]
+        steps = [
+            # It resizes what it has cropped.
+            dict(type='CenterCrop', crop_size=step['crop_size'])
+            if name_of(step) == 'EfficientNetCenterCrop'
+            else step
+            for step in steps
+        ]
+        if self.loads:
+            return steps
+        # The config's data set hands images out itself, in the order that the network takes.
+        to_rgb = [] if self.to_rgb else reordered(from_bgr=True)
+        return [dict(type='LoadImageFromFile'), *to_rgb, *steps]
+
+    def for_arrays(self) -> list[dict[str, Any]]:
+        """CIFAR-C's images are arrays in RGB order, like those of MMPretrain's CIFAR10."""
+        steps = [step for step in self.cfg['pipeline'] if name_of(step) != 'LoadImageFromFile']
+        return [*(reordered(from_bgr=False) if self.loads or self.to_rgb else []), *steps]
 
     def corrupting(self, corruption: str, severity: int) -> dict[str, Any]:
         """After resizing and cropping, as ImageNet-C was made."""
-        cfg = copy.deepcopy(self.classifier.cfg.test_dataloader.dataset.to_dict())
-        packing = [i for i, step in enumerate(cfg['pipeline']) if step['type'].startswith('Pack')]
+        cfg = copy.deepcopy(self.cfg)
+        packing = [i for i, s in enumerate(cfg['pipeline']) if name_of(s).startswith('Pack')]
         step = dict(
             type='mmgradaug.Corrupt',
             corruption=corruption,
             severity=severity,
             seed=self.args.seed,
-            # A preprocessor turns what MMCV loads, BGR, into RGB.
-            bgr=bool(getattr(self.classifier.model.data_preprocessor, 'to_rgb', False)),
+            bgr=self.loads or self.to_rgb,
         )
         cfg['pipeline'].insert(packing[0] if packing else len(cfg['pipeline']), step)
         return cfg
 
+    def pipeline(self) -> list[dict[str, Any]]:
+        """Of corrupted images."""
+        official = self.args.imagenet_c or self.args.cifar_c
+        made = self.official if official else self.corrupting
+        return made(CORRUPTIONS[0], SEVERITIES[0])['pipeline']
 
-def error_of(classifier: TrainedClassifier, dataset: Any, limit: int) -> dict[str, Any]:
-    """Top-1 error as a fraction, and of how many images."""
+    def present(self, corruption: str, severity: int) -> bool:
+        """Whether the official files have it; raise UserError if they are for another network."""
+        try:
+            if self.args.imagenet_c:
+                imagenet_c_folder(self.args.imagenet_c, corruption, severity, self.args.num_classes)
+            elif self.args.cifar_c:
+                cifar_c_file(self.args.cifar_c, corruption, self.args.num_classes)
+        except FileNotFoundError:
+            return False
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        return True
+
+
+def reordered(from_bgr: bool) -> list[dict[str, Any]]:
+    """MMPretrain's steps that turn BGR into RGB, or RGB into BGR."""
+    return [
+        dict(type='NumpyToPIL', to_rgb=from_bgr),
+        dict(type='PILToNumpy', to_bgr=not from_bgr),
+    ]
+
+
+class Readable:
+    """Batches of a loader, whose errors are the user's: broken files, images that cannot be corrupted."""
+
+    def __init__(self, loader: Any, what: str) -> None:
+        self.loader, self.what = loader, what
+
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            yield from self.loader
+        except (AssertionError, OSError, ValueError, ImportError) as error:
+            # Of a worker's error the last line; before it are the lines of code.
+            reason = str(error).strip().splitlines()[-1:]
+            raise UserError(f'{self.what}: an image cannot be used: {"".join(reason)}') from error
+
+
+def error_of(
+    classifier: TrainedClassifier,
+    dataset: Any,
+    limit: int,
+    what: str,
+    advance: Callable[[float], object] = lambda share: None,
+) -> dict[str, Any]:
+    """Top-1 error as a fraction, and of how many images.
+
+    Args:
+        classifier, dataset: of which the error is.
+        limit: test on as many images; 0 for all.
+        what: names the dataset in messages.
+        advance: told what share is done, after each batch.
+
+    Raises:
+        UserError: an image cannot be read, or corrupted.
+    """
     loader = classifier.loader(dataset, limit)
     wrong = number = 0
     with torch.no_grad():
-        for inputs, labels in classifier.batches(loader):
+        for inputs, labels in classifier.batches(Readable(loader, what)):
             wrong += int((classifier.logits(inputs).argmax(1) != labels).sum())
             number += len(labels)
+            advance(number / len(dataset))
     return dict(error=wrong / number, images=number)
 
 
 class Results:
     """robustness.json: rewritten after each set, so that nothing is lost."""
 
-    def __init__(self, file: Path, classifier: TrainedClassifier, args: argparse.Namespace) -> None:
+    def __init__(
+        self,
+        file: Path,
+        classifier: TrainedClassifier,
+        args: argparse.Namespace,
+        pipeline: list[dict[str, Any]],
+    ) -> None:
         self.file = file
-        source = (
-            dict(imagenet_c=str(args.imagenet_c.resolve()))
-            if args.imagenet_c
-            else dict(seed=args.seed)
-        )
+        folder = args.imagenet_c or args.cifar_c
+        source: dict[str, Any] = dict(seed=args.seed)
+        if folder:
+            source = {'imagenet_c' if args.imagenet_c else 'cifar_c': str(folder.resolve())}
         setting = dict(
             source=source,
             test_set=json.loads(
@@ -125,7 +245,13 @@ class Results:
             max_images=args.max_images,
         )
         self.data: dict[str, Any] = dict(
-            kind=KIND, model=classifier.identity, setting=setting, clean=None, sets={}
+            kind=KIND,
+            model=classifier.identity,
+            setting=setting,
+            classes=args.num_classes,
+            pipeline=list(map(told_step, pipeline)),
+            clean=None,
+            sets={},
         )
         if file.exists() and not args.overwrite:
             old = read_results([file], KIND)[0]
@@ -157,6 +283,18 @@ class Results:
         write_whole(self.file, json.dumps(self.data, indent=1) + '\n')
 
 
+def told_step(step: dict[str, Any]) -> str:
+    """CenterCrop(crop_size=224), of the step's config."""
+    options = (f'{key}={value}' for key, value in step.items() if key != 'type')
+    # The corruption and its severity are another one in each set.
+    return f'{name_of(step)}({", ".join(options)})' if name_of(step) != 'Corrupt' else 'Corrupt'
+
+
+def source_of(data: dict[str, Any]) -> str:
+    """A key of SOURCES."""
+    return next(name for name in SOURCES if name in data['setting']['source'])
+
+
 def summary(data: dict[str, Any]) -> dict[str, Any]:
     """Mean error over all 75 sets in per cent, and of ImageNet-C's own images mCE; None while a set is missing."""
     missing = [
@@ -168,7 +306,7 @@ def summary(data: dict[str, Any]) -> dict[str, Any]:
             c: [data['sets'][c][str(s)]['error'] for s in SEVERITIES] for c in CORRUPTIONS
         }
         mean = 100 * statistics.mean(statistics.mean(values) for values in by_corruption.values())
-        if 'imagenet_c' in data['setting']['source']:
+        if source_of(data) == 'imagenet_c':
             ces = corruption_errors(by_corruption)
             mce = mean_corruption_error(ces)
     return dict(missing=missing, mean_error=mean, corruption_errors=ces, mce=mce)
@@ -178,25 +316,31 @@ def test_robustness(args: argparse.Namespace) -> None:
     """Raises UserError if it cannot be done, or if official sets are missing."""
     classifier = load_classifier(args)
     others = results_beside(classifier, args.compare, KIND)
-    args.num_classes = classifier.cfg.model.head.get('num_classes', 1000)
+    args.num_classes = classifier.cfg.model.head.get('num_classes', IMAGENET_CLASSES)
+    sets = Sets(classifier, args)
     out = args.out or Path('work_dirs') / 'robustness' / classifier.name
-    results = Results(out / 'robustness.json', classifier, args)
+    results = Results(out / 'robustness.json', classifier, args, sets.pipeline())
+    for other in others:
+        if source_of(other) != source_of(results.data):
+            raise UserError(
+                f'--compare: {other["model"]["name"]} was tested on other images ({SOURCES[source_of(other)]}; '
+                f'here: {SOURCES[source_of(results.data)]}), so the errors do not compare'
+            )
     todo, absent = [], []
-    for corruption, severity in sets_of(args):
-        if args.imagenet_c:
-            try:
-                imagenet_c_folder(args.imagenet_c, corruption, severity)
-            except FileNotFoundError:
-                absent.append(f'{corruption} {severity}')
-                continue
-        if results.get(corruption, severity) is None:
-            todo.append((corruption, severity))
-    if args.imagenet_c and len(absent) == len(sets_of(args)):
+    for one in sets_of(args):
+        if not sets.present(*one):
+            absent.append(f'{one[0]} {one[1]}')
+        elif results.get(*one) is None:
+            todo.append(one)
+    official = args.imagenet_c or args.cifar_c
+    if len(absent) == len(sets_of(args)):
         raise UserError(
-            f'there is no set of ImageNet-C in {args.imagenet_c}: it has to have gaussian_noise/1/n01440764/..., or '
+            f'there is no set of ImageNet-C in {official}: it has to have gaussian_noise/1/n01440764/..., or '
             'noise/gaussian_noise/1/...'
+            if args.imagenet_c
+            else f'there is no set of CIFAR-10-C in {official}: it has to have gaussian_noise.npy, ..., and labels.npy'
         )
-    run_sets(classifier, results, todo, args)
+    run_sets(classifier, sets, results, todo, args)
     found = [results.data, *others]
     print(told(found))
     if any(data['sets'] for data in found):
@@ -204,50 +348,80 @@ def test_robustness(args: argparse.Namespace) -> None:
     print(f'\nWritten to {short(out)}: robustness.json, robustness.png')
     if absent:
         raise UserError(
-            f'{args.imagenet_c} lacks {len(absent)} sets, so there is no mCE: {", ".join(absent)}. Extract them and '
+            f'{official} lacks {len(absent)} sets, so there is no {"mCE" if args.imagenet_c else "mean"}: '
+            f'{", ".join(absent)}. Extract them and '
             'type the same command again; what is there has been tested'
         )
 
 
 def run_sets(
-    classifier: TrainedClassifier, results: Results, todo: Sequence[Set], args: argparse.Namespace
+    classifier: TrainedClassifier,
+    sets: Sets,
+    results: Results,
+    todo: Sequence[Set],
+    args: argparse.Namespace,
 ) -> None:
     """The clean images and the sets that are left, each kept as soon as it is done."""
     done = sum(len(by_severity) for by_severity in results.data['sets'].values())
     if done:
         print(f'{done} sets were tested before.', flush=True)
+    if todo:  # what cannot work with the first image fails before an hour of clean images
+        next(iter(Readable(sets.get(*todo[0]), ' '.join(map(str, todo[0])))), None)
+    clean = results.data['clean'] is None and not args.no_clean
     columns = (
         TextColumn('{task.description}'),
         BarColumn(),
-        TextColumn('{task.completed} of {task.total} sets'),
+        TextColumn('{task.completed:.1f} of {task.total} sets'),
     )
-    sets = Sets(classifier, args)
-    started = time.monotonic()
     with Progress(*columns, TimeRemainingColumn(), console=CONSOLE) as progress:
-        task = progress.add_task('clean images', total=len(todo))
-        if results.data['clean'] is None and not args.no_clean:
-            results.data['clean'] = error_of(classifier, classifier.test_set(), args.max_images)
+        task = progress.add_task('clean images', total=len(todo) + clean)
+        if clean:
+            results.data['clean'] = error_of(
+                classifier,
+                clean_images(classifier, args),
+                args.max_images,
+                'clean images',
+                lambda share: progress.update(task, completed=share),
+            )
             results.write()
+        started = time.monotonic()
         for number, (corruption, severity) in enumerate(todo):
-            progress.update(task, description=f'{corruption} {severity}')
-            found = error_of(classifier, sets.get(corruption, severity), args.max_images)
+            what = f'{corruption} {severity}'
+            before = number + clean
+            progress.update(task, description=what, completed=before)
+            found = error_of(
+                classifier,
+                sets.get(corruption, severity),
+                args.max_images,
+                what,
+                lambda share, before=before: progress.update(task, completed=before + share),
+            )
             sizes = {f['images'] for by in results.data['sets'].values() for f in by.values()}
             if sizes - {found['images']}:
                 raise UserError(
-                    f'{corruption} {severity} has {found["images"]} images, the sets before have {sizes.pop()}: '
+                    f'{what} has {found["images"]} images, the sets before have {sizes.pop()}: '
                     'one of them is incomplete. It was not kept'
                 )
             results.put(corruption, severity, found)
             results.write()
-            progress.advance(task)
             if not CONSOLE.is_terminal:
                 left = (time.monotonic() - started) / (number + 1) * (len(todo) - number - 1)
                 print(
-                    f'[{number + 1}/{len(todo)}] {corruption} {severity}: {100 * found["error"]:.2f} % error; '
+                    f'[{number + 1}/{len(todo)}] {what}: {100 * found["error"]:.2f} % error; '
                     f'about {left / 60:.1f} min left',
                     flush=True,
                 )
     results.write()
+
+
+def clean_images(classifier: TrainedClassifier, args: argparse.Namespace) -> Any:
+    """The config's test set; exit, with what to do without it, if it is not there."""
+    try:
+        return classifier.test_set()
+    except SystemExit as stop:
+        if args.imagenet_c or args.cifar_c:
+            sys.exit(f'{stop}\nWithout the clean images: --no-clean')
+        raise
 
 
 def by_corruption(data: dict[str, Any], corruption: str) -> Optional[float]:
@@ -298,18 +472,30 @@ def told(results: Sequence[dict[str, Any]]) -> str:
     )
     parts.append(f'{what[0].upper()}{what[1:]}\n{in_columns(lines)}')
     images = next((f['images'] for by in mine['sets'].values() for f in by.values()), 0)
-    notes = [f'{images} images a set.']
-    if 'imagenet_c' not in mine['setting']['source']:
+    notes = [f'{images} images a set, through {" > ".join(mine["pipeline"])}.']
+    source = source_of(mine)
+    if source == 'seed':
         notes.append(
             'The test images were corrupted here, with the constants of ImageNet-C: NOT comparable with results on\n'
             "the official files of ImageNet-C or CIFAR-10-C, and not normalised by AlexNet's errors."
         )
+    elif source == 'cifar_c':
+        notes.append("Official images of CIFAR-C; the mean is not normalised by AlexNet's errors.")
     elif mine['mce'] is None:
         notes.append(
             f'No mCE: {len(mine["missing"])} of 75 sets were not tested ({_some(mine["missing"])}).'
         )
+    elif mine['classes'] != IMAGENET_CLASSES:
+        notes.append(
+            f"AlexNet's errors are of ImageNet's {IMAGENET_CLASSES} classes, this network has {mine['classes']}: "
+            'NOT comparable with\npublished mCEs.'
+        )
     if images and mine['setting']['max_images']:
         notes.append('A part of the images only (--max-images).')
+    for other in results[1:]:
+        theirs = next((f['images'] for by in other['sets'].values() for f in by.values()), 0)
+        if theirs != images:
+            notes.append(f'{other["model"]["name"]} was tested on {theirs} images a set.')
     return '\n\n'.join([*parts, '\n'.join(notes)])
 
 
@@ -353,13 +539,7 @@ def draw(results: Sequence[dict[str, Any]], file: Path) -> None:
     for axis in (bars, curves):
         axis.grid(alpha=0.3, axis='y')
         axis.set_axisbelow(True)
-    official = 'imagenet_c' in results[0]['setting']['source']
-    figure.suptitle(
-        'ImageNet-C'
-        if official
-        else 'Test images corrupted like ImageNet-C (not its official files)',
-        fontsize=11,
-    )
+    figure.suptitle(SOURCES[source_of(results[0])], fontsize=11)
     figure.legend(
         handles=handles, loc='outside lower center', ncols=min(len(handles), 5), frameon=False
     )
@@ -370,18 +550,26 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Test a classifier on ImageNet-C: 15 corruptions in 5 severities, each corruption error, clean\n'
-        'error and mCE (Table 8). Without --imagenet-c the test images of the config are corrupted here\n'
-        'instead; that is not comparable with the official images. Stopped, the same command goes on.',
+        'error and mCE (Table 8); or on CIFAR-10-C or CIFAR-100-C. Without either the test images of the\n'
+        'config are corrupted here instead; that is not comparable with the official images. Stopped, the\n'
+        'same command goes on.',
         epilog='examples:\n'
         '  tools/test_robustness.py CONFIG CHECKPOINT --imagenet-c data/imagenet-c\n'
         '  tools/test_robustness.py CONFIG CHECKPOINT --compare work_dirs/robustness/baseline/robustness.json',
     )
     add_model_arguments(parser)
-    parser.add_argument(
+    official = parser.add_mutually_exclusive_group()
+    official.add_argument(
         '--imagenet-c',
         type=Path,
         metavar='PATH',
         help='folder of the official images: gaussian_noise/1/n01440764/..., or noise/gaussian_noise/...',
+    )
+    official.add_argument(
+        '--cifar-c',
+        type=Path,
+        metavar='PATH',
+        help='folder CIFAR-10-C or CIFAR-100-C: gaussian_noise.npy, ..., labels.npy',
     )
     parser.add_argument(
         '--corruptions', nargs='+', choices=CORRUPTIONS, default=CORRUPTIONS, metavar='NAME',
@@ -397,8 +585,9 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument('--no-clean', action='store_true', help='leave the clean test images out')
     add_result_arguments(parser, 'robustness')
     args = parser.parse_args(argv)
-    if args.imagenet_c and not args.imagenet_c.is_dir():
-        parser.error(f'--imagenet-c: no such folder: {args.imagenet_c}')
+    for flag, folder in (('--imagenet-c', args.imagenet_c), ('--cifar-c', args.cifar_c)):
+        if folder and not folder.is_dir():
+            parser.error(f'{flag}: no such folder: {folder}')
     return args
 
 

@@ -2,6 +2,7 @@
 
 from mmgradaug.registry import DATASETS, register_missing
 
+from .cifar_c import CIFARC, cifar_c_file
 from .corruptions import CORRUPTIONS, SEVERITIES, Corrupt, corrupt
 from .digits import Digits
 from .image_folder import ImageFolder
@@ -10,6 +11,7 @@ from .labelled_split import LabelledSplit
 from .stl10 import STL10
 
 __all__ = [
+    'CIFARC',
     'CORRUPTIONS',
     'SEVERITIES',
     'Corrupt',
@@ -19,6 +21,7 @@ __all__ = [
     'LabelledSplit',
     'STL10',
     'Shapes',
+    'cifar_c_file',
     'corrupt',
     'imagenet_c_folder',
 ]

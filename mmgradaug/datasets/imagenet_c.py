@@ -1,7 +1,7 @@
 """ImageNet-C in its official folders."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from mmpretrain.datasets import CustomDataset
 
@@ -12,11 +12,16 @@ from .corruptions import CORRUPTIONS, SEVERITIES
 GROUPS = ('', 'noise', 'blur', 'weather', 'digital')
 
 
-def imagenet_c_folder(data_root: str, corruption: str, severity: int) -> Path:
+def imagenet_c_folder(
+    data_root: str, corruption: str, severity: int, num_classes: Optional[int] = None
+) -> Path:
     """Where a set is: below ``data_root`` itself, or below the folder of its archive (noise, blur, ...).
 
+    Args:
+        data_root, corruption, severity, num_classes: as in :class:`ImageNetC`; None for any number of classes.
+
     Raises:
-        ValueError: an unknown corruption or severity.
+        ValueError: an unknown corruption or severity, or another number of classes.
         FileNotFoundError: it is not there.
     """
     if corruption not in CORRUPTIONS:
@@ -26,6 +31,12 @@ def imagenet_c_folder(data_root: str, corruption: str, severity: int) -> Path:
     for group in GROUPS:
         folder = Path(data_root) / group / corruption / str(severity)
         if folder.is_dir():
+            classes = sum(path.is_dir() for path in folder.iterdir())
+            if num_classes not in (None, classes):
+                raise ValueError(
+                    f'{folder} has {classes} classes instead of {num_classes}, so labels would be '
+                    'wrong: extract its archive again'
+                )
             return folder
     raise FileNotFoundError(
         f'{corruption} of severity {severity} is not in {data_root}: extract the archives of ImageNet-C there, '
@@ -55,11 +66,5 @@ class ImageNetC(CustomDataset):
     def __init__(
         self, data_root: str, corruption: str, severity: int, num_classes: int = 1000, **kwargs: Any
     ) -> None:
-        folder = imagenet_c_folder(data_root, corruption, severity)
-        classes = sum(1 for path in folder.iterdir() if path.is_dir())
-        if classes != num_classes:
-            raise ValueError(
-                f'{folder} has {classes} classes instead of {num_classes}, so labels would be wrong: extract '
-                'its archive again'
-            )
+        folder = imagenet_c_folder(data_root, corruption, severity, num_classes)
         super().__init__(data_root=str(folder), **kwargs)
