@@ -117,15 +117,10 @@ def low_data(args: argparse.Namespace, sweep_args: argparse.Namespace) -> None:
     rows = chosen_rows(table, args.labels, args.methods)
 
     def present(items: Any, triples: Any, record: sweep.Record) -> str:
-        scale = record.data['scale'] or (
-            'the overlay does not say (scale = ...)'
-            if record.data['overlay']
-            else "the configs' own"
-        )
         return (
             f'\n{table.title}: top-1 in % of the final weights, mean±deviation over the splits (their '
             f'number)\n{paper_form(rows, record, bool(triples))}\n'
-            f"Scale of ours: {scale.rstrip('.')}. The paper's: 5 splits, WideResNet-28-2.\n"
+            f"Scale of ours: {record.scale_in_words()}. The paper's: 5 splits, WideResNet-28-2.\n"
             f'Splits: {short(sweep_args.work_dir / "splits")}. A page with curves: '
             f'tools/report.py {short(sweep_args.work_dir)}'
         )

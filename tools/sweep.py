@@ -438,8 +438,16 @@ class Record:
 
     def show_old(self) -> None:
         """Take over what was trained, whatever its setting."""
-        for key in ('runs', 'scale', 'overlay'):
+        for key in ('runs', 'scale', 'overlay', 'cfg_options'):
             self.data[key] = self.old.get(key, self.data[key])
+
+    def scale_in_words(self) -> str:
+        """The overlay's sentence, and the options that were put on top of it."""
+        scale = self.data['scale'] or (
+            'the overlay does not say (scale = ...)' if self.data['overlay'] else "the configs' own"
+        )
+        options = self.data['cfg_options']
+        return scale.rstrip('.') + (f', with {" ".join(options)}' if options else '')
 
     def entry(self, key: str, seed: int) -> dict[str, Any]:
         """The entry of a run; a new one, if there is none."""
@@ -846,14 +854,9 @@ def tables(
             paper_top1 = f'{row.top1:.2f}' if row and row.top1 is not None else '-'
             lines.append((label, paper_top1, *_ours(key, item, record)))
         title = titles[name].title if name in titles else 'Configs given by path'
-        scale = record.data['scale'] or (
-            'the overlay does not say (scale = ...)'
-            if record.data['overlay']
-            else "the configs' own"
-        )
         parts.append(
             f'\n{title}\n{in_columns(lines)}\n'
-            f"Scale of ours: {scale.rstrip('.')}. The paper's top-1 is at the paper's scale; ours: final weights, "
+            f"Scale of ours: {record.scale_in_words()}. The paper's top-1 is at the paper's scale; ours: final weights, "
             'mean +- deviation.'
         )
     return '\n'.join(parts)

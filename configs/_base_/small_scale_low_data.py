@@ -4,7 +4,7 @@
 #
 # Augmentation is the config's; without it: --cfg-options train_dataloader.dataset.pipeline.0.padding=0
 # train_dataloader.dataset.pipeline.1.prob=0.0 model.backbone.input_noise=0.0
-scale = 'CIFAR-10, 2,000 test images, WideResNet-16-1, 500 iterations of 50 images'
+scale = 'CIFAR-10, 2,000 test images, WideResNet-16-1, 50 images an iteration, 500 iterations unless said'
 
 model = dict(
     backbone=dict(depth=16, widen_factor=1),

@@ -159,6 +159,15 @@ def test_every_run_gets_its_seed_and_only_gradaug_its_options(tool, pair, tmp_pa
     assert line[-1].split() == 'gradaug_a - 50.5 +- 0.7 2 300 3.00'.split()
 
 
+def test_the_scale_names_the_options_that_were_put_on_top(tool, pair, tmp_path, capsys):
+    assert tool(*pair, '--cfg-options', 'model.x=1') == 0
+    told = "Scale of ours: the configs' own, with model.x=1."
+    assert told in capsys.readouterr().out
+    # The figures' own are named, though this command has none.
+    assert tool(*pair, '--list') == 0
+    assert told in capsys.readouterr().out
+
+
 def test_a_failure_does_not_end_the_others_and_is_tried_again(tool, pair, tmp_path, capsys):
     assert tool(*pair, '--seeds', 2, fails=['baseline_a/seed0']) == 1
     _, runs = written(tmp_path)
