@@ -856,8 +856,8 @@ def tables(
         title = titles[name].title if name in titles else 'Configs given by path'
         parts.append(
             f'\n{title}\n{in_columns(lines)}\n'
-            f"Scale of ours: {record.scale_in_words()}. The paper's top-1 is at the paper's scale; ours: final weights, "
-            'mean +- deviation.'
+            f"Scale of ours: {record.scale_in_words()}. The paper's top-1 is at the paper's scale; ours: "
+            'final weights, mean +- deviation.'
         )
     return '\n'.join(parts)
 
