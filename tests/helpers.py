@@ -2,7 +2,7 @@
 
 import copy
 import math
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from mmengine.optim import OptimWrapper
 from mmpretrain.models import ClsDataPreprocessor, ImageClassifier
 from mmpretrain.structures import DataSample
 
-from mmgradaug.models import GradAugClassifier
+from mmgradaug.models import GradAugClassifier, GradAugSemiClassifier, SemiClsDataPreprocessor
 
 SIZES = [32, 28, 24]
 
@@ -78,6 +78,52 @@ def random_batch(size: int = 4, seed: int = 0, num_classes: int = 5, pixels: int
         inputs=torch.randn(size, 3, pixels, pixels, generator=rng).double(),
         data_samples=[DataSample().set_gt_label(label) for label in labels],
     )
+
+
+class SemiKeepsPrecision(SemiClsDataPreprocessor):
+    """The stock one makes float32 of any batch."""
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        data = super().forward(data, training)
+        for key in ('inputs', 'unlabelled'):
+            if key in data:
+                data[key] = data[key].double()
+        return data
+
+
+def stock_and_semi(unlabelled: Optional[dict[str, Any]] = None, **changes: Any):
+    """The stock classifier and the GradAug-semi one with the same weights."""
+    stock, _ = stock_and_gradaug(gradaug_config(), **changes)
+    config = classifier_config(**changes)
+    config['data_preprocessor'] = SemiKeepsPrecision(
+        num_classes=5, batch_augments=changes.get('train_cfg')
+    )
+    gradaug = gradaug_config(**({} if unlabelled is None else dict(unlabelled=unlabelled)))
+    model = GradAugSemiClassifier(gradaug=gradaug, **config).double().train()
+    model.load_state_dict(stock.state_dict(), strict=True)
+    return stock, model
+
+
+def mixed_batch(labelled: int = 4, unlabelled: int = 3, pixels: int = 32, seed: int = 0):
+    """One of each in turn; the unlabelled images as well by themselves."""
+    batch = random_batch(labelled, seed=seed)
+    more = random_batch(unlabelled, seed=seed + 1, pixels=pixels)['inputs']
+    images, samples = list(batch['inputs']), batch['data_samples']
+    mixed = dict(inputs=[], data_samples=[])
+    for i in range(max(labelled, unlabelled)):
+        if i < labelled:
+            mixed['inputs'].append(images[i])
+            mixed['data_samples'].append(copy.deepcopy(samples[i]))
+        if i < unlabelled:
+            mixed['inputs'].append(more[i])
+            mixed['data_samples'].append(DataSample())
+    return mixed, batch, more
+
+
+def semi_batch(iteration: int, rank: int) -> dict:
+    """Another number of unlabelled images on each rank; in one iteration the second has none."""
+    unlabelled = (3, 0, 5)[iteration] if rank else 4
+    return mixed_batch(unlabelled=unlabelled, seed=100 + 10 * iteration + 2 * rank)[0]
 
 
 def sgd(

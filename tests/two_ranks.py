@@ -10,7 +10,14 @@ from types import SimpleNamespace
 
 import torch
 import torch.distributed as dist
-from helpers import gradaug_config, random_batch, sgd, stock_and_gradaug
+from helpers import (
+    gradaug_config,
+    random_batch,
+    semi_batch,
+    sgd,
+    stock_and_gradaug,
+    stock_and_semi,
+)
 from mmengine.model import convert_sync_batchnorm
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
@@ -26,9 +33,19 @@ def count_reductions(ddp, counted):
     ddp.register_comm_hook(None, hook)
 
 
-def train(rank, gradaug, iterations=3, accumulative_counts=1, **ddp_options):
+def train(rank, gradaug, **options):
+    return train_model(rank, stock_and_gradaug(gradaug)[1], **options)
+
+
+def train_model(
+    rank,
+    model,
+    iterations=3,
+    accumulative_counts=1,
+    batch=lambda iteration, rank: random_batch(seed=10 * iteration + rank),
+    **ddp_options,
+):
     """State after some steps, and how many reductions each iteration took. One batch a rank."""
-    _, model = stock_and_gradaug(gradaug)
     ddp = GradAugDistributedDataParallel(model, device_ids=[rank], **ddp_options)
     counted = []
     count_reductions(ddp, counted)
@@ -38,7 +55,7 @@ def train(rank, gradaug, iterations=3, accumulative_counts=1, **ddp_options):
     for iteration in range(iterations):
         before = len(counted)
         model.announce_iteration(0, iteration, True)
-        logs.append(ddp.train_step(random_batch(seed=10 * iteration + rank), wrapper))
+        logs.append(ddp.train_step(batch(iteration, rank), wrapper))
         reductions.append(len(counted) - before)
     return dict(state=copy.deepcopy(model.state_dict()), reductions=reductions, logs=logs)
 
@@ -107,6 +124,7 @@ def main(rank, folder):
         bucket_view=train(rank, gradaug_config(), gradient_as_bucket_view=True),
         small_buckets=train(rank, gradaug_config(), bucket_cap_mb=0.05),
         depth=train(rank, gradaug_config(min_width=0.8, survival_prob=0.2), **one_bucket),
+        semi=train_model(rank, stock_and_semi()[1], batch=semi_batch, **one_bucket),
         hook=what_the_hook_says(rank),
         sync_bn=sync_bn_subnetwork(rank),
     )

@@ -9,8 +9,10 @@ from helpers import (
     narrow,
     preprocess,
     random_batch,
+    semi_batch,
     sgd,
     stock_and_gradaug,
+    stock_and_semi,
 )
 
 
@@ -68,22 +70,38 @@ def test_one_reduction_of_each_bucket_an_iteration(ranks):
         assert len(set(rank['small_buckets']['reductions'][1:])) == 1
 
 
-def test_subnetworks_by_depth_leave_parameters_unused_and_ranks_agree_all_the_same(ranks):
-    _, model = stock_and_gradaug(gradaug_config(min_width=0.8, survival_prob=0.2))
-    # The mean over both batches, accumulated in one process.
+def equal_to_one_process(ranks, run, model, batch):
+    """One process that accumulates the mean over both ranks' batches."""
     wrapper = sgd(model, lr=0.1, momentum=0.9, accumulative_counts=2)
     wrapper.initialize_count_status(model, 0, 6)
-    last = [model.subnet_sampler.sample(0, i)[-1].dropped_blocks for i in range(3)]
-    assert all(last) and len(set(last)) == 3  # unused in the very pass that exchanges gradients
     for iteration in range(3):
         for rank in range(2):
             model.announce_iteration(0, iteration, True)
-            model.train_step(random_batch(seed=10 * iteration + rank), wrapper)
+            model.train_step(batch(iteration, rank), wrapper)
     for name, value in model.named_parameters():
-        one, other = (rank['depth']['state'][name] for rank in ranks)
+        one, other = (rank[run]['state'][name] for rank in ranks)
         assert torch.equal(one, other), name
         torch.testing.assert_close(one, value.detach(), rtol=0, atol=1e-10, msg=name)
-    assert all(rank['depth']['reductions'] == [1, 1, 1] for rank in ranks)
+    assert all(rank[run]['reductions'] == [1, 1, 1] for rank in ranks)
+
+
+def test_subnetworks_by_depth_leave_parameters_unused_and_ranks_agree_all_the_same(ranks):
+    _, model = stock_and_gradaug(gradaug_config(min_width=0.8, survival_prob=0.2))
+    last = [model.subnet_sampler.sample(0, i)[-1].dropped_blocks for i in range(3)]
+    assert all(last) and len(set(last)) == 3  # unused in the very pass that exchanges gradients
+    equal_to_one_process(ranks, 'depth', model, lambda i, rank: random_batch(seed=10 * i + rank))
+
+
+def test_gradaug_semi_with_unequal_numbers_of_unlabelled_images(ranks):
+    unlabelled = [
+        [
+            sum('gt_label' not in sample for sample in semi_batch(i, rank)['data_samples'])
+            for i in range(3)
+        ]
+        for rank in range(2)
+    ]
+    assert unlabelled == [[4, 4, 4], [3, 0, 5]]
+    equal_to_one_process(ranks, 'semi', stock_and_semi()[1], semi_batch)
 
 
 def test_ranks_draw_the_same_subnetworks(ranks):

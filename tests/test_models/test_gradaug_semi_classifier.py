@@ -1,5 +1,3 @@
-import copy
-
 import numpy as np
 import pytest
 import torch
@@ -7,57 +5,18 @@ import torch.nn.functional as F
 from helpers import (
     classifier_config,
     gradaug_config,
+    mixed_batch,
     naive_gradaug_loss,
     narrow,
     parameters_of,
     random_batch,
     sgd,
     stock_and_gradaug,
+    stock_and_semi,
 )
 from mmengine.logging import MMLogger
 from mmpretrain.models import ImageClassifier
 from mmpretrain.structures import DataSample
-
-from mmgradaug.models import GradAugSemiClassifier, SemiClsDataPreprocessor
-
-
-class KeepsPrecision(SemiClsDataPreprocessor):
-    """The stock one makes float32 of any batch."""
-
-    def forward(self, data, training=False):
-        data = super().forward(data, training)
-        for key in ('inputs', 'unlabelled'):
-            if key in data:
-                data[key] = data[key].double()
-        return data
-
-
-def stock_and_semi(unlabelled=None, **changes):
-    stock, _ = stock_and_gradaug(gradaug_config(), **changes)
-    config = classifier_config(**changes)
-    config['data_preprocessor'] = KeepsPrecision(
-        num_classes=5, batch_augments=changes.get('train_cfg')
-    )
-    gradaug = gradaug_config(**({} if unlabelled is None else dict(unlabelled=unlabelled)))
-    model = GradAugSemiClassifier(gradaug=gradaug, **config).double().train()
-    model.load_state_dict(stock.state_dict(), strict=True)
-    return stock, model
-
-
-def mixed_batch(labelled=4, unlabelled=3, pixels=32):
-    """One of each in turn; the unlabelled images as well by themselves."""
-    batch = random_batch(labelled)
-    more = random_batch(unlabelled, seed=1, pixels=pixels)['inputs']
-    images, samples = list(batch['inputs']), batch['data_samples']
-    mixed = dict(inputs=[], data_samples=[])
-    for i in range(max(labelled, unlabelled)):
-        if i < labelled:
-            mixed['inputs'].append(images[i])
-            mixed['data_samples'].append(copy.deepcopy(samples[i]))
-        if i < unlabelled:
-            mixed['inputs'].append(more[i])
-            mixed['data_samples'].append(DataSample())
-    return mixed, batch, more
 
 
 def naive_loss_of_unlabelled(stock, params, images, subnets, weight=1.0, threshold=0.0):
