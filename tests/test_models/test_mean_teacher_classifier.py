@@ -4,16 +4,15 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import classifier_config
+from helpers import SemiKeepsPrecision, classifier_config, mixed_batch
 from mmpretrain.models import ImageClassifier
-from test_gradaug_semi_classifier import KeepsPrecision, mixed_batch
 
 from mmgradaug.models import MeanTeacherClassifier
 
 
 def student_and_teacher(**mean_teacher):
     torch.manual_seed(0)
-    config = classifier_config(data_preprocessor=KeepsPrecision())
+    config = classifier_config(data_preprocessor=SemiKeepsPrecision())
     models = [MeanTeacherClassifier(mean_teacher=mean_teacher, **copy.deepcopy(config)).double()]
     models.append(copy.deepcopy(models[0]).requires_grad_(False).eval())
     with torch.no_grad():
