@@ -11,7 +11,12 @@ from mmengine.optim import OptimWrapper
 from mmpretrain.models import ClsDataPreprocessor, ImageClassifier
 from mmpretrain.structures import DataSample
 
-from mmgradaug.models import GradAugClassifier, GradAugSemiClassifier, SemiClsDataPreprocessor
+from mmgradaug.models import (
+    GradAugClassifier,
+    GradAugSemiClassifier,
+    MeanTeacherClassifier,
+    SemiClsDataPreprocessor,
+)
 
 SIZES = [32, 28, 24]
 
@@ -102,6 +107,32 @@ def stock_and_semi(unlabelled: Optional[dict[str, Any]] = None, **changes: Any):
     model = GradAugSemiClassifier(gradaug=gradaug, **config).double().train()
     model.load_state_dict(stock.state_dict(), strict=True)
     return stock, model
+
+
+def student_and_teacher(**mean_teacher: Any):
+    """Mean Teacher's two, with different weights."""
+    torch.manual_seed(0)
+    config = classifier_config(data_preprocessor=SemiKeepsPrecision())
+    models = [MeanTeacherClassifier(mean_teacher=mean_teacher, **copy.deepcopy(config)).double()]
+    models.append(copy.deepcopy(models[0]).requires_grad_(False).eval())
+    with torch.no_grad():
+        for parameter in models[1].parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return models
+
+
+def announce_iteration(model: GradAugClassifier, iteration: int) -> None:
+    """What GradAugHook tells a model before each iteration."""
+    model.announce_iteration(0, iteration, True)
+
+
+def announce_teacher(teacher: MeanTeacherClassifier):
+    """What MeanTeacherHook tells a model before each of three iterations."""
+
+    def announce(student: MeanTeacherClassifier, iteration: int) -> None:
+        student.announce_teacher(teacher, iteration / 3)
+
+    return announce
 
 
 def mixed_batch(labelled: int = 4, unlabelled: int = 3, pixels: int = 32, seed: int = 0):

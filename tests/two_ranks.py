@@ -11,14 +11,17 @@ from types import SimpleNamespace
 import torch
 import torch.distributed as dist
 from helpers import (
+    announce_iteration,
+    announce_teacher,
     gradaug_config,
     random_batch,
     semi_batch,
     sgd,
     stock_and_gradaug,
     stock_and_semi,
+    student_and_teacher,
 )
-from mmengine.model import convert_sync_batchnorm
+from mmengine.model import MMDistributedDataParallel, convert_sync_batchnorm
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 from mmgradaug.engine import GradAugDistributedDataParallel, GradAugHook
@@ -43,10 +46,12 @@ def train_model(
     iterations=3,
     accumulative_counts=1,
     batch=lambda iteration, rank: random_batch(seed=10 * iteration + rank),
+    announce=announce_iteration,
+    wrapper_type=GradAugDistributedDataParallel,
     **ddp_options,
 ):
     """State after some steps, and how many reductions each iteration took. One batch a rank."""
-    ddp = GradAugDistributedDataParallel(model, device_ids=[rank], **ddp_options)
+    ddp = wrapper_type(model, **{'device_ids': [rank], **ddp_options})
     counted = []
     count_reductions(ddp, counted)
     wrapper = sgd(ddp, lr=0.1, momentum=0.9, accumulative_counts=accumulative_counts)
@@ -54,10 +59,24 @@ def train_model(
     reductions, logs = [], []
     for iteration in range(iterations):
         before = len(counted)
-        model.announce_iteration(0, iteration, True)
+        announce(model, iteration)
         logs.append(ddp.train_step(batch(iteration, rank), wrapper))
         reductions.append(len(counted) - before)
     return dict(state=copy.deepcopy(model.state_dict()), reductions=reductions, logs=logs)
+
+
+def mean_teacher(rank, **options):
+    """By the wrapper that MMEngine takes where a config names none, as those of Mean Teacher."""
+    student, teacher = student_and_teacher()
+    return train_model(
+        rank,
+        student,
+        batch=semi_batch,
+        announce=announce_teacher(teacher),
+        wrapper_type=MMDistributedDataParallel,
+        device_ids=None,
+        **options,
+    )
 
 
 def sync_bn_subnetwork(rank):
@@ -125,6 +144,7 @@ def main(rank, folder):
         small_buckets=train(rank, gradaug_config(), bucket_cap_mb=0.05),
         depth=train(rank, gradaug_config(min_width=0.8, survival_prob=0.2), **one_bucket),
         semi=train_model(rank, stock_and_semi()[1], batch=semi_batch, **one_bucket),
+        mean_teacher=mean_teacher(rank, **one_bucket),
         hook=what_the_hook_says(rank),
         sync_bn=sync_bn_subnetwork(rank),
     )

@@ -4,6 +4,8 @@ import pytest
 import torch
 from command_line import run_two_ranks
 from helpers import (
+    announce_iteration,
+    announce_teacher,
     gradaug_config,
     naive_gradaug_loss,
     narrow,
@@ -13,6 +15,7 @@ from helpers import (
     sgd,
     stock_and_gradaug,
     stock_and_semi,
+    student_and_teacher,
 )
 
 
@@ -70,13 +73,13 @@ def test_one_reduction_of_each_bucket_an_iteration(ranks):
         assert len(set(rank['small_buckets']['reductions'][1:])) == 1
 
 
-def equal_to_one_process(ranks, run, model, batch):
+def equal_to_one_process(ranks, run, model, batch, announce=announce_iteration):
     """One process that accumulates the mean over both ranks' batches."""
     wrapper = sgd(model, lr=0.1, momentum=0.9, accumulative_counts=2)
     wrapper.initialize_count_status(model, 0, 6)
     for iteration in range(3):
         for rank in range(2):
-            model.announce_iteration(0, iteration, True)
+            announce(model, iteration)
             model.train_step(batch(iteration, rank), wrapper)
     for name, value in model.named_parameters():
         one, other = (rank[run]['state'][name] for rank in ranks)
@@ -102,6 +105,15 @@ def test_gradaug_semi_with_unequal_numbers_of_unlabelled_images(ranks):
     ]
     assert unlabelled == [[4, 4, 4], [3, 0, 5]]
     equal_to_one_process(ranks, 'semi', stock_and_semi()[1], semi_batch)
+
+
+def test_mean_teacher_with_unequal_numbers_of_unlabelled_images(ranks):
+    student, teacher = student_and_teacher()
+    equal_to_one_process(
+        ranks, 'mean_teacher', student, semi_batch, announce=announce_teacher(teacher)
+    )
+    consistency = [log.get('loss_consistency') for log in ranks[1]['mean_teacher']['logs']]
+    assert consistency[1] is None and min(consistency[0], consistency[2]) > 1e-4
 
 
 def test_ranks_draw_the_same_subnetworks(ranks):

@@ -1,24 +1,10 @@
-import copy
 import math
 
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import SemiKeepsPrecision, classifier_config, mixed_batch
+from helpers import classifier_config, mixed_batch, student_and_teacher
 from mmpretrain.models import ImageClassifier
-
-from mmgradaug.models import MeanTeacherClassifier
-
-
-def student_and_teacher(**mean_teacher):
-    torch.manual_seed(0)
-    config = classifier_config(data_preprocessor=SemiKeepsPrecision())
-    models = [MeanTeacherClassifier(mean_teacher=mean_teacher, **copy.deepcopy(config)).double()]
-    models.append(copy.deepcopy(models[0]).requires_grad_(False).eval())
-    with torch.no_grad():
-        for parameter in models[1].parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    return models
 
 
 def test_loss_and_gradient_are_the_formulas():
@@ -44,8 +30,10 @@ def test_loss_and_gradient_are_the_formulas():
     data = student.data_preprocessor(mixed, True)
     losses = student.train()(**data, mode='loss')
     total = losses['loss'] + losses['loss_consistency']
-    assert float(losses['loss_consistency']) == pytest.approx(float(weight * consistency), rel=1e-9)
-    assert float(consistency) > 1e-5
+    assert losses['loss_consistency'].item() == pytest.approx(
+        (weight * consistency).item(), rel=1e-9
+    )
+    assert consistency.item() > 1e-5
     total.backward()
     for parameter, gradient in zip(student.parameters(), gradients):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-8, atol=1e-12)
