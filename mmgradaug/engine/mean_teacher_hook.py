@@ -33,6 +33,8 @@ class MeanTeacherHook(EMAHook):
                 "teacher: write model = dict(type='mmgradaug.MeanTeacherClassifier', ...), or remove the "
                 'hook'
             )
+        if getattr(self, 'src_model', None) is model:
+            return  # a test after the training: MMEngine's would begin a new teacher, as the student is
         self.ema_cfg['momentum'] = 1.0 - model.momentum  # MMEngine's is the student's share
         super().before_run(runner)
 

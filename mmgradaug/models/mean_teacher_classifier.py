@@ -21,14 +21,15 @@ class MeanTeacherClassifier(SemiSupervisedMixin, ImageClassifier):
     The loss is the head's on the labelled images and, on the unlabelled ones, the consistency with a
     teacher whose weights are an exponential moving average of the model's:
 
-        w(t) / (N + M) * sum over the M unlabelled x of mean over classes of
-            (softmax(student(x)) - softmax(teacher(x)))^2
+        w(t) * mean over unlabelled images x and classes of (softmax(student(x)) - softmax(teacher(x)))^2
 
-    with ``w(t) = weight * exp(-5 (1 - min(t / (ramp_up * T), 1))^2)`` in iteration t of T, N labelled images.
-    (Oliver et al. mask the labelled images out of a mean over the whole batch, hence N + M.) The teacher
-    sees the same images; noise and dropout inside the network it draws for itself, and it normalises by
-    batch statistics, like the student. :class:`~mmgradaug.engine.MeanTeacherHook` keeps it and has it
-    tested and saved in place of the student, so the state_dict is that of the stock classifier.
+    with ``w(t) = weight * exp(-5 (1 - min(t / (ramp_up * T), 1))^2)`` in iteration t of T. (Oliver et al.'s
+    code divides this sum and the cross-entropy's both by the number of all images in the batch, half of
+    which are unlabelled: the same ratio of the two.) The teacher sees the same images; noise and dropout
+    inside the network it draws for itself (theirs draws its own flip and shift as well), and it normalises
+    by batch statistics, like the student. :class:`~mmgradaug.engine.MeanTeacherHook` keeps it and has it
+    tested and saved in place of the student (Oliver et al.'s code tests the student), so the state_dict is
+    that of the stock classifier.
 
     Args:
         mean_teacher: ``weight`` (8 by default), ``ramp_up`` (share of the training, in [0, 1]; 0.4,
@@ -105,7 +106,6 @@ class MeanTeacherClassifier(SemiSupervisedMixin, ImageClassifier):
         teacher.train()
         with torch.no_grad():
             target = teacher.head(teacher.extract_feat(unlabelled)).softmax(dim=1)
-        squares = (prediction - target).square().mean(dim=1).sum()
-        images = len(inputs) + len(unlabelled)
-        losses['loss_consistency'] = self.consistency_weight(progress) * squares / images
+        consistency = (prediction - target).square().mean()
+        losses['loss_consistency'] = self.consistency_weight(progress) * consistency
         return losses

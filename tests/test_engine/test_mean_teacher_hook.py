@@ -143,6 +143,31 @@ def test_the_teacher_is_what_is_tested(tmp_path):
     assert Runner.from_cfg(cfg).test()['accuracy/top1'] == pytest.approx(trained)
 
 
+def test_a_test_right_after_the_training_is_of_the_teacher(tmp_path):
+    cfg = config(tmp_path)
+    cfg.test_dataloader, cfg.test_evaluator, cfg.test_cfg = (
+        cfg.val_dataloader,
+        cfg.val_evaluator,
+        {},
+    )
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    tested, step = [], runner.model.test_step
+
+    def test_step(data):
+        tested.append({n: p.detach().clone() for n, p in runner.model.named_parameters()})
+        return step(data)
+
+    runner.model.test_step = test_step
+    student = {n: p.detach().clone() for n, p in runner.model.named_parameters()}
+    runner.test()
+    teacher = weights(tmp_path / 'iter_4.pth', 'state_dict')
+    for name, value in teacher.items():
+        assert torch.equal(tested[0][name], value), name
+    for name, value in runner.model.named_parameters():  # and the student is back
+        assert torch.equal(value, student[name]), name
+
+
 def test_a_model_without_a_teacher_is_refused(tmp_path):
     cfg = config(tmp_path)
     cfg.model = dict(cfg.model, type='ImageClassifier')

@@ -21,7 +21,7 @@ def test_loss_and_gradient_are_the_formulas():
 
     target = torch.cat([sample.gt_label for sample in batch['data_samples']])
     p, q = logits(student, more).softmax(1), logits(teacher, more).softmax(1)
-    consistency = ((p - q) ** 2).sum() / 5 / (4 + 3)
+    consistency = ((p - q) ** 2).sum() / 5 / 3
     weight = 3.0 * math.exp(-5 * (1 - 0.2 / 0.5) ** 2)
     expected = F.cross_entropy(logits(student, batch['inputs']), target) + weight * consistency
     gradients = torch.autograd.grad(expected, list(student.parameters()))
@@ -38,6 +38,23 @@ def test_loss_and_gradient_are_the_formulas():
     for parameter, gradient in zip(student.parameters(), gradients):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-8, atol=1e-12)
     assert all(parameter.grad is None for parameter in teacher.parameters())
+
+
+def test_terms_count_as_in_one_batch_of_labelled_and_unlabelled_images():
+    """Oliver et al. divide both sums by all images of a batch, half of which are unlabelled."""
+    student, teacher = student_and_teacher(weight=8.0, ramp_up=0.0)
+    mixed, _, _ = mixed_batch(labelled=4, unlabelled=4)
+    data = student.data_preprocessor(mixed, True)
+    images, target = data['inputs'], torch.cat([s.gt_label for s in data['data_samples']])
+
+    student.announce_teacher(teacher, 1.0)
+    losses = student.train()(**data, mode='loss')
+    labelled = student.head(student.extract_feat(images))
+    p, q = (model.head(model.extract_feat(data['unlabelled'])) for model in (student, teacher))
+    cross_entropy = F.cross_entropy(labelled, target, reduction='sum') / 8
+    squares = (p.softmax(1) - q.softmax(1)).square().mean(1).sum() / 8
+    ratio = losses['loss_consistency'] / losses['loss']
+    assert ratio.item() == pytest.approx((8.0 * squares / cross_entropy).item(), rel=1e-9)
 
 
 def test_the_weight_rises_from_nearly_nothing_to_the_whole():
