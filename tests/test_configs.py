@@ -198,7 +198,8 @@ def test_low_data_settings_are_those_of_oliver_et_al(name):
     assert model.backbone.act.negative_slope == 0.1 and model.backbone.input_noise == 0.15
     loader = cfg.train_dataloader
     semi = mean_teacher or 'semi' in name.stem
-    assert loader.batch_size == 100 and ('source_ratio' in loader.sampler) == semi
+    assert loader.batch_size == cfg.auto_scale_lr.base_batch_size == 100
+    assert ('source_ratio' in loader.sampler) == semi
     if semi:
         assert loader.sampler.source_ratio == [1, 1] and loader.dataset.part == 'both'
     if mean_teacher:

@@ -138,7 +138,7 @@ def parse_args(
         "the form of the paper's Table 10. Every method gets the same splits, which are written to\n"
         'WORK_DIR/splits; split i also has the random seed i. Stopped, the same command goes on.',
         epilog='further options are those of tools/sweep.py (see its --help): --overlay FILE.py, --cfg-options,\n'
-        '--equal-cost, --jobs N, --list, --overwrite, --slurm PARTITION, ...\n\n'
+        '--equal-cost, --device cpu|gpu, --jobs N, --list, --overwrite, --slurm PARTITION, ...\n\n'
         'examples:\n'
         '  tools/low_data.py table10 --list\n'
         '  tools/low_data.py table10 --labels 250 1000 --methods baseline gradaug gradaug-semi --splits 5\n'
@@ -172,14 +172,26 @@ def parse_args(
         metavar='DIR',
         help='where everything goes (default: work_dirs/low_data in the repository)',
     )
+    parser.add_argument(
+        '--stl10-folds',
+        action='store_true',
+        help="STL-10's predefined folds 0 to N-1 in place of random splits; with --labels stl10",
+    )
     args, rest = parser.parse_known_args(argv)
     if args.splits < 1:
         parser.error(f'--splits must be 1 or more, got {args.splits}')
+    if args.stl10_folds and (args.labels != ['stl10'] or args.splits > 10):
+        parser.error('--stl10-folds takes --labels stl10, and --splits of 10 or fewer')
     for option in rest:
         if option.split('=')[0] in ('--seeds', '--only'):
             parser.error(f'{option}: write --splits for seeds, --labels and --methods for rows')
     own = [args.table, '--seeds', str(args.splits), '--work-dir', str(args.work_dir)]
     sweep_args = sweep.parse_args([*own, *rest])
+    if args.stl10_folds:  # which one, the sweep sets by the split
+        sweep_args.cfg_options = [
+            *sweep_args.cfg_options,
+            f'train_dataloader.dataset.{sweep.FOLD}=0',
+        ]
     sweep_args.tool = ['tools/low_data.py', *(sys.argv[1:] if argv is None else argv)]
     return args, sweep_args
 

@@ -46,8 +46,9 @@ EQUAL_COST = '+equal_cost'  # at the end of a key
 OWN_SETTINGS = ('randomness.seed', 'work_dir', 'train_dataloader.dataset.split_file')
 # Overrides of these go to the models that have them alone; the longest first.
 METHOD_SETTINGS = ('model.gradaug.unlabelled', 'model.gradaug', 'model.mean_teacher')
-# Of datasets that draw their images: the seed of a run is theirs too.
+# Of datasets that draw their images: the seed of a run is theirs too. A predefined fold, if one is named, too.
 DATASET_SEEDS = ('label_seed', 'split_seed')
+FOLD = 'fold'
 # Of a parameter scheduler: what is in epochs or iterations.
 LENGTHS = ('begin', 'end', 'T_max', 'milestones', 'step_size', 'total_iters', 'total_steps')
 WAITING, RUNNING, DONE, FAILED = 'waiting', 'running', 'done', 'failed'
@@ -298,6 +299,8 @@ def make_run(item: Item, seed: int, args: argparse.Namespace) -> Run:
         f'randomness.seed={seed}',
         *(f'train_dataloader.dataset.{key}={seed}' for key in DATASET_SEEDS if key in dataset),
     ]
+    if dataset.get(FOLD) is not None:
+        options.append(f'train_dataloader.dataset.{FOLD}={seed}')
     if 'split_file' in dataset:
         options.append(f'train_dataloader.dataset.split_file={split_file(dataset, seed, args)}')
     arguments = []
@@ -315,6 +318,7 @@ def make_run(item: Item, seed: int, args: argparse.Namespace) -> Run:
         metrics=(TOP1, TOP5),
         epochs=length if unit == 'epochs' else None,
         arguments=arguments,
+        on_gpu=args.device == 'gpu',
     )
 
 
@@ -325,6 +329,8 @@ def run_dir(key: str, seed: int, args: argparse.Namespace) -> Path:
 def split_file(dataset: Any, seed: int, args: argparse.Namespace) -> Path:
     """Which images have labels; one file for all methods."""
     name = dataset.get('of', 'dataset').rsplit('.', 1)[-1].lower()
+    if dataset.get(FOLD) is not None:
+        name += '_folds'
     return args.work_dir / 'splits' / f'{name}_{dataset.get("num_labels")}_split{seed}.json'
 
 
@@ -620,7 +626,7 @@ def sweep(
         return
     with locked(args.work_dir):
         prepare(items, overlay, args)
-        if args.slurm:
+        if args.slurm or (args.device == 'gpu' and not overlay):
             check_batch(items, args)
         seeds = range(args.seeds)
         # The first seed of every row before the second of any: there is a whole table early on.
@@ -654,7 +660,7 @@ def sweep(
         record.data['setting'] = {
             **surroundings(PACKAGES),
             'jobs': None if args.slurm else args.jobs,
-            'device': f'{args.gpus} GPUs by Slurm' if args.slurm else 'CPU, one thread a run',
+            'device': device_in_words(args),
         }
         record.data |= commit()
         everything = [*items, *(longer for _, _, longer in triples)]
@@ -745,15 +751,27 @@ def plan_equal_cost(
     )
 
 
+def device_in_words(args: argparse.Namespace) -> str:
+    if args.slurm:
+        return f'{args.gpus} GPUs by Slurm'
+    if args.device == 'gpu':
+        import torch
+
+        return f'one {torch.cuda.get_device_name()}, {args.jobs} runs side by side'
+    return 'CPU, one thread a run'
+
+
 def check_batch(items: Sequence[Item], args: argparse.Namespace) -> None:
     """Raise UserError if the learning rate is for another total batch."""
     for item in items:
         base = (item.cfg.get('auto_scale_lr') or {}).get('base_batch_size')
-        batch = args.gpus * item.cfg.train_dataloader.get('batch_size', 1)
+        gpus = args.gpus if args.slurm else 1
+        batch = gpus * item.cfg.train_dataloader.get('batch_size', 1)
         if base not in (None, batch) and not args.auto_scale_lr:
             raise UserError(
-                f'{short(item.base)}: its learning rate is for {base} images an iteration, and '
-                f'{args.gpus} GPUs have {batch}: add --auto-scale-lr, or take another --gpus'
+                f'{short(item.base)}: its learning rate is for {base} images an iteration; '
+                f'with {gpus} GPU(s) it is {batch}: add --auto-scale-lr, or take '
+                + ('another --gpus' if args.slurm else 'another batch_size by --overlay')
             )
 
 
@@ -979,9 +997,14 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument(
         '--jobs',
         type=int,
-        default=min(4, usable_cpus()),
         metavar='N',
-        help='trainings side by side, on the CPU, one thread each (default: %(default)s)',
+        help='trainings side by side, on the CPU one thread each (default: '
+        f'{min(4, usable_cpus())}; on a GPU 1)',
+    )
+    parser.add_argument(
+        '--device',
+        choices=('cpu', 'gpu'),
+        help='of trainings here; gpu: the first that CUDA_VISIBLE_DEVICES leaves (default: gpu if there is one)',
     )
     parser.add_argument(
         '--auto-scale-lr',
@@ -1014,6 +1037,15 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     )
     argv = list(sys.argv[1:] if argv is None else argv)
     args = parser.parse_args(argv)
+    if args.slurm and args.device:
+        parser.error('--device is of trainings here, without --slurm')
+    if args.device is None or args.device == 'gpu':
+        has_gpu = not args.slurm and gpu_is_there()
+        if args.device and not has_gpu:
+            parser.error('--device gpu: PyTorch sees no GPU here; see make doctor, or --device cpu')
+        args.device = 'gpu' if has_gpu else 'cpu'
+    if args.jobs is None:
+        args.jobs = 1 if args.device == 'gpu' else min(4, usable_cpus())
     for name in ('seeds', 'jobs', 'gpus'):
         if getattr(args, name) < 1:
             parser.error(f'--{name} must be 1 or more, got {getattr(args, name)}')
@@ -1023,11 +1055,21 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
             parser.error(f'--cfg-options takes KEY=VALUE, got {option!r}')
         if key in OWN_SETTINGS or key.rsplit('.', 1)[-1] in DATASET_SEEDS:
             parser.error(f'--cfg-options: {key} is set by the sweep; use --seeds, --work-dir')
+        if key == f'train_dataloader.dataset.{FOLD}':
+            parser.error(
+                f'--cfg-options: {key} is set by the sweep; use tools/low_data.py --stl10-folds'
+            )
     if not args.slurm and (args.srun_args or args.resubmit):
         parser.error('--srun-args and --resubmit are for --slurm PARTITION')
     args.tool = ['tools/sweep.py', *argv]
     args.work_dir = args.work_dir.resolve()
     return args
+
+
+def gpu_is_there() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

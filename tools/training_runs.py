@@ -106,6 +106,7 @@ class Run:
     name: str = ''
     epochs: Optional[int] = None
     arguments: Sequence[str] = ()
+    on_gpu: bool = False  # else on the CPU, by one thread
     started: float = 0.0
     process: Optional['subprocess.Popen[bytes]'] = None
     wall_seconds: float = 0.0  # of the last start
@@ -133,13 +134,10 @@ class Run:
     def start(self, resume: bool = False) -> None:
         """Start the process; with ``resume`` from the last checkpoint of the same training, if any."""
         resume = self._prepare(resume)
-        environment = dict(
-            os.environ,
+        environment = dict(os.environ)
+        if not self.on_gpu:
             # The layers are too small to share among threads; runs side by side use the cores.
-            OMP_NUM_THREADS='1',
-            MKL_NUM_THREADS='1',
-            CUDA_VISIBLE_DEVICES='',
-        )
+            environment |= dict(OMP_NUM_THREADS='1', MKL_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
         self.started = time.monotonic()
         # Interrupted in between, there would be a process that nobody knows of and nobody ends.
         with self.output.open('ab') as output, signals_later():

@@ -10,6 +10,7 @@
 # Assumed:  everything semi-supervised, the paper's supplement being unknown: 50 labelled and 50 unlabelled images a
 #           batch (as Oliver et al.), weight 1, no threshold, the same augmentation for both, running statistics
 #           of the labelled images alone, soft labels from the full network in training mode. lr 3e-3.
+#           Unlabelled are all other images of the 50,000 (Oliver et al.: 45,000 images, the labelled ones among them).
 _base_ = 'gradaug_wrn28_2_cifar10.py'
 
 model = dict(

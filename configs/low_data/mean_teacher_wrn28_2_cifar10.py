@@ -12,6 +12,7 @@
 #           one mixed batch); teacher and student see one flip and shift of an image and draw noise apart (theirs: all
 #           apart); the teacher is tested, as Mean Teacher's authors do (theirs: the student). Squared differences are
 #           averaged over the classes.
+#           Unlabelled are all other images of the 50,000 (Oliver et al.: 45,000 images, the labelled ones among them).
 _base_ = 'baseline_wrn28_2_cifar10.py'
 
 model = dict(

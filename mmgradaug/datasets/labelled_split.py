@@ -49,11 +49,15 @@ def LabelledSplit(  # noqa: N802
         The dataset itself, cut down, in the order of the whole.
 
     Raises:
+        TypeError: the number is no whole one.
         ValueError: the number is no multiple of the number of classes; a class has too few images;
-            nothing is left unlabelled; or the file is of another split or of other images.
+            nothing is left unlabelled; or the file is of another split or of other images, has an image
+            twice or, with a seed, not the same number of each class.
     """
     if part not in PARTS:
         raise ValueError(f'part must be one of {", ".join(PARTS)}; got {part!r}')
+    if isinstance(num_labels, bool) or not isinstance(num_labels, int):
+        raise TypeError(f'num_labels must be a whole number, got {num_labels!r}')
     if unlabelled is not None and part == 'labelled':
         raise ValueError("unlabelled=... takes part='both' or part='unlabelled'")
     whole = _whole(of, kwargs)
@@ -171,10 +175,18 @@ def _read(
             f'{file} is the split of {content.get("num_labels")} labels with seed {seed}, not of '
             f'{num_labels} with seed {split_seed}. {advice}'
         )
-    number = sum(len(set(indices)) for indices in by_class.values())
+    number = sum(len(indices) for indices in by_class.values())
     if number != num_labels:
         raise ValueError(f'{file} has {number} labelled images, not {num_labels}. {advice}')
+    if len({i for indices in by_class.values() for i in indices}) != number:
+        raise ValueError(f'{file} has an image twice. {advice}')
     classes = list(whole.metainfo['classes'])
+    sizes = {name: len(by_class.get(name, ())) for name in classes}
+    if seed is not None and len(set(sizes.values())) > 1:
+        raise ValueError(
+            f'{file} is of seed {seed} but has not the same number of each class: {sizes}. If it is '
+            f'meant, remove "split_seed" from it. {advice}'
+        )
     fits = num_images == len(whole) and all(
         name in classes
         and 0 <= i < len(whole)

@@ -1,9 +1,12 @@
 """STL-10 in its binary files, with the unlabelled images."""
 
+import os
+import tempfile
 from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
+from filelock import FileLock
 from mmpretrain.datasets import BaseDataset
 from torchvision.datasets import STL10 as TorchvisionSTL10
 from torchvision.datasets.utils import download_and_extract_archive
@@ -62,13 +65,8 @@ class STL10(BaseDataset):
         super().__init__(ann_file='', data_root=str(data_root), pipeline=pipeline, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        if self.download and not all(file.is_file() for file in self._files()):
-            download_and_extract_archive(
-                TorchvisionSTL10.url,
-                self.data_root,
-                filename=TorchvisionSTL10.filename,
-                md5=TorchvisionSTL10.tgz_md5,
-            )
+        if self.download and not self._there():
+            self._download()
         for file in self._files():
             if not file.is_file():
                 raise FileNotFoundError(
@@ -101,6 +99,28 @@ class STL10(BaseDataset):
         if self.fold is not None:
             names.append(TorchvisionSTL10.folds_list_file)
         return [self.folder / name for name in names]
+
+    def _there(self) -> bool:
+        return all(file.is_file() for file in self._files())
+
+    def _download(self) -> None:
+        """By one of the processes that want it at the same time; a file is whole when it appears."""
+        root = Path(self.data_root)
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / f'.{TorchvisionSTL10.base_folder}.lock'):
+            if self._there():
+                return
+            with tempfile.TemporaryDirectory(dir=root, prefix='.extracting-') as folder:
+                download_and_extract_archive(
+                    TorchvisionSTL10.url,
+                    str(root),
+                    extract_root=folder,
+                    filename=TorchvisionSTL10.filename,
+                    md5=TorchvisionSTL10.tgz_md5,
+                )
+                self.folder.mkdir(exist_ok=True)
+                for file in (Path(folder) / TorchvisionSTL10.base_folder).iterdir():
+                    os.replace(file, self.folder / file.name)
 
     def _fold(self, number: int) -> list[int]:
         file = self._files()[-1]

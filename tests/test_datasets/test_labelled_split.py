@@ -42,6 +42,12 @@ def labels(dataset):
     return [dataset[i].get('gt_label') for i in range(len(dataset))]
 
 
+@pytest.mark.parametrize('num_labels', [20.0, '20', True])
+def test_a_number_of_labels_that_is_no_whole_number(num_labels):
+    with pytest.raises(TypeError, match='num_labels must be a whole number, got'):
+        DATASETS.build(dict(OF_DIGITS, num_labels=num_labels))
+
+
 def test_the_parts_share_no_image_and_are_all_of_them():
     whole = DATASETS.build(dict(type='mmgradaug.Digits', split='train', pipeline=[]))
     config = dict(OF_DIGITS, num_labels=50, split_seed=1)
@@ -183,6 +189,11 @@ def test_a_split_is_written_and_read_again(tmp_path):
         (dict(text='{}'), "is no split file .KeyError.'labelled'.*Name another split_file"),
         (dict(text='no'), 'is no split file .JSONDecodeError'),
         (dict(drop=True), 'has 29 labelled images, not 30'),
+        (dict(twice=True), 'has an image twice'),
+        (
+            dict(uneven=True),
+            "is of seed 4 but has not the same number of each class: .'0': 2, '1': 4,",
+        ),
     ],
 )
 def test_a_file_of_another_split_is_refused_and_kept(tmp_path, change, says):
@@ -195,6 +206,13 @@ def test_a_file_of_another_split_is_refused_and_kept(tmp_path, change, says):
         classes['0'], classes['1'] = classes['1'], classes['0']
     if change.pop('drop', False):
         content['labelled']['0'].pop()
+    if change.pop('twice', False):
+        content['labelled']['0'][0] = content['labelled']['0'][1]
+    if change.pop('uneven', False):
+        labels = Digits(split='train').get_gt_labels()
+        chosen = content['labelled']
+        chosen['0'].pop()
+        chosen['1'].append(next(i for i in range(1000) if labels[i] == 1 and i not in chosen['1']))
     text = change.pop('text', json.dumps(content))
     file.write_text(text)
     with pytest.raises(ValueError, match=says):

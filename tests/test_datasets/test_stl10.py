@@ -1,8 +1,15 @@
 """STL-10 from made-up files of its format."""
 
+import shutil
+import threading
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 from mmpretrain.registry import DATASETS
+
+from mmgradaug.datasets import stl10 as stl10_module
 
 CLASSES = 10
 
@@ -69,6 +76,35 @@ def test_wrong_input(stl10, changes, error, says):
         build(**{'root': stl10[0], **changes}) if 'data_root' not in changes else build(
             changes['data_root']
         )
+
+
+def test_one_of_several_downloads_it(stl10, tmp_path, monkeypatch):
+    source = stl10[0] / 'stl10_binary'
+    downloads = []
+
+    def download(url, root, extract_root, filename, md5):
+        """In place of the network; slow enough for the other to come in between."""
+        downloads.append(url)
+        folder = Path(extract_root) / 'stl10_binary'
+        folder.mkdir()
+        for file in source.iterdir():
+            whole = file.read_bytes()
+            (folder / file.name).write_bytes(whole[: len(whole) // 2])
+            time.sleep(0.05)
+            shutil.copy(file, folder)
+
+    monkeypatch.setattr(stl10_module, 'download_and_extract_archive', download)
+    root, built = tmp_path / 'new' / 'data', []
+    threads = [
+        threading.Thread(target=lambda: built.append(build(root, download=True))) for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [len(dataset) for dataset in built] == [20] * 3
+    assert downloads == ['http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz']
+    assert sorted(p.name for p in root.iterdir() if p.is_dir()) == ['stl10_binary']
 
 
 def test_a_file_that_is_cut_off(stl10):

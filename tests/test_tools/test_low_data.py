@@ -12,6 +12,7 @@ from command_line import ROOT, load_tool, run
 from PIL import Image
 
 low_data = load_tool('low_data')
+sweep = low_data.sweep
 TABLE = low_data.LOW_DATA_TABLES['table10']
 
 
@@ -86,6 +87,15 @@ def test_the_table_has_means_deviations_and_differences_on_the_same_splits():
             ['table10', '--cfg-options', 'train_dataloader.dataset.split_seed=1'],
             'is set by the sweep',
         ),
+        (['table10', '--stl10-folds'], '--stl10-folds takes --labels stl10'),
+        (
+            ['table10', '--labels', 'stl10', '--stl10-folds', '--splits', '11'],
+            '--splits of 10 or fewer',
+        ),
+        (
+            ['table10', '--cfg-options', 'train_dataloader.dataset.fold=1'],
+            'use tools/low_data.py --stl10-folds',
+        ),
         (['table10', '--nonsense'], 'unrecognized arguments: --nonsense'),
     ],
 )
@@ -93,6 +103,28 @@ def test_wrong_arguments(arguments, says, capsys):
     with pytest.raises(SystemExit):
         low_data.parse_args(arguments)
     assert says in capsys.readouterr().err
+
+
+def test_splits_are_the_predefined_folds_if_asked_for(tmp_path):
+    _, args = low_data.parse_args(
+        ['table10', '--labels', 'stl10', '--stl10-folds', '--work-dir', str(tmp_path)]
+    )
+    (item,) = sweep.select(['table10'], [], ['baseline_wrn28_2_stl10'])
+    sweep.prepare([item], None, args)
+    for split in range(5):
+        options = sweep.make_run(item, split, args).options
+        assert [o for o in options if o.startswith('train_dataloader.dataset.fold=')][-1].endswith(
+            f'={split}'
+        )
+        assert f'stl10_folds_1000_split{split}.json' in options[-1]
+
+
+def test_eight_gpus_are_refused_since_the_learning_rate_is_for_one(tmp_path):
+    command = ['table10', '--slurm', 'gpu', '--work-dir', str(tmp_path), '--methods', 'baseline']
+    says = 'for 100 images an iteration; with 8 GPU.s. it is 800: add --auto-scale-lr'
+    with pytest.raises(sweep.UserError, match=says):
+        low_data.low_data(*low_data.parse_args(command))
+    assert not (tmp_path / 'runs').exists() and not (tmp_path / 'sweep.json').exists()
 
 
 def test_two_splits_are_trained_and_kept(tmp_path):

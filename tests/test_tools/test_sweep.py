@@ -306,6 +306,26 @@ def test_listing_trains_nothing(tool, pair, tmp_path, capsys):
     assert [' '.join(line.split()[2:5]) for line in lines[2:4]] == ['1 of 1', '0 of 1']
 
 
+def test_a_gpu_is_taken_if_there_is_one(monkeypatch, capsys):
+    monkeypatch.setattr(sweep, 'gpu_is_there', lambda: True)
+    args = sweep.parse_args(['table4'])
+    assert (args.device, args.jobs) == ('gpu', 1)
+    assert sweep.parse_args(['table4', '--device', 'cpu', '--jobs', '3']).device == 'cpu'
+    items = sweep.select(['table4'], [])[:1]
+    sweep.prepare(items, None, args)
+    assert sweep.make_run(items[0], 0, args).on_gpu
+    monkeypatch.setattr(sweep, 'gpu_is_there', lambda: False)
+    args = sweep.parse_args(['table4'])
+    assert args.device == 'cpu' and not sweep.make_run(items[0], 0, args).on_gpu
+    for wrong, says in (
+        (['--device', 'gpu'], 'PyTorch sees no GPU here'),
+        (['--device', 'cpu', '--slurm', 'p'], 'without --slurm'),
+    ):
+        with pytest.raises(SystemExit):
+            sweep.parse_args(['table4', *wrong])
+        assert says in capsys.readouterr().err
+
+
 def test_slurm_jobs_are_submitted_once(tool, pair, tmp_path, monkeypatch, capsys):
     srun = tmp_path / 'bin' / 'srun'
     srun.parent.mkdir()

@@ -177,6 +177,19 @@ def test_trainings_have_one_thread_and_no_gpu(tmp_path, monkeypatch):
         train(a_run(tmp_path))
 
 
+def test_a_training_on_a_gpu_gets_the_environment_as_it_is(tmp_path, monkeypatch):
+    script = tmp_path / 'train.py'
+    names = ['OMP_NUM_THREADS', 'CUDA_VISIBLE_DEVICES']
+    script.write_text(f'import os\nprint([os.environ.get(name) for name in {names}])\n')
+    monkeypatch.setattr(training_runs, 'TRAIN', script)
+    monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '3')
+    run = a_run(tmp_path)
+    run.on_gpu = True
+    with pytest.raises(training_runs.UserError, match=r"\[None, '3'\]"):
+        train(run)
+
+
 def made_up_methods(gradaug, equal_cost, minutes=(1.0, 1.0)):
     return {
         'gradaug': dict(runs=[dict(top1=top1) for top1 in gradaug], minutes_mean=minutes[0]),

@@ -1,7 +1,8 @@
 # STL-10 with 1,000 labels (100 a class), batches of 100. It is downloaded to data/stl10 (2.6 GB); already extracted
 # elsewhere: --cfg-options {train,val,test}_dataloader.dataset.data_root=DIR, the folder that has stl10_binary/.
 #
-# One of the ten predefined folds instead of a random split: --cfg-options train_dataloader.dataset.fold=0
+# One of the ten predefined folds instead of a random split: --cfg-options train_dataloader.dataset.fold=0; in
+# tools/low_data.py: --stl10-folds.
 #
 # Assumed, since neither the paper nor Oliver et al. say: 96 x 96 pixels, the translation of CIFAR-10's pipeline in
 # proportion (6 pixels), ImageNet's means and deviations, as the images are from there.

@@ -12,3 +12,5 @@ default_hooks = dict(
     checkpoint=dict(by_epoch=False, interval=10000),
 )
 log_processor = dict(by_epoch=False)
+# The learning rate is for batches of 100 images, on all GPUs together.
+auto_scale_lr = dict(base_batch_size=100, enable=False)
