@@ -187,11 +187,7 @@ def parse_args(
             parser.error(f'{option}: write --splits for seeds, --labels and --methods for rows')
     own = [args.table, '--seeds', str(args.splits), '--work-dir', str(args.work_dir)]
     sweep_args = sweep.parse_args([*own, *rest])
-    if args.stl10_folds:  # which one, the sweep sets by the split
-        sweep_args.cfg_options = [
-            *sweep_args.cfg_options,
-            f'train_dataloader.dataset.{sweep.FOLD}=0',
-        ]
+    sweep_args.by_fold = args.stl10_folds
     sweep_args.tool = ['tools/low_data.py', *(sys.argv[1:] if argv is None else argv)]
     return args, sweep_args
 

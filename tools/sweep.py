@@ -46,9 +46,9 @@ EQUAL_COST = '+equal_cost'  # at the end of a key
 OWN_SETTINGS = ('randomness.seed', 'work_dir', 'train_dataloader.dataset.split_file')
 # Overrides of these go to the models that have them alone; the longest first.
 METHOD_SETTINGS = ('model.gradaug.unlabelled', 'model.gradaug', 'model.mean_teacher')
-# Of datasets that draw their images: the seed of a run is theirs too. A predefined fold, if one is named, too.
+# Of datasets that draw their images: the seed of a run is theirs too.
 DATASET_SEEDS = ('label_seed', 'split_seed')
-FOLD = 'fold'
+FOLD = 'train_dataloader.dataset.fold'
 # Of a parameter scheduler: what is in epochs or iterations.
 LENGTHS = ('begin', 'end', 'T_max', 'milestones', 'step_size', 'total_iters', 'total_steps')
 WAITING, RUNNING, DONE, FAILED = 'waiting', 'running', 'done', 'failed'
@@ -299,8 +299,8 @@ def make_run(item: Item, seed: int, args: argparse.Namespace) -> Run:
         f'randomness.seed={seed}',
         *(f'train_dataloader.dataset.{key}={seed}' for key in DATASET_SEEDS if key in dataset),
     ]
-    if dataset.get(FOLD) is not None:
-        options.append(f'train_dataloader.dataset.{FOLD}={seed}')
+    if args.by_fold:
+        options.append(f'{FOLD}={seed}')
     if 'split_file' in dataset:
         options.append(f'train_dataloader.dataset.split_file={split_file(dataset, seed, args)}')
     arguments = []
@@ -329,9 +329,8 @@ def run_dir(key: str, seed: int, args: argparse.Namespace) -> Path:
 def split_file(dataset: Any, seed: int, args: argparse.Namespace) -> Path:
     """Which images have labels; one file for all methods."""
     name = dataset.get('of', 'dataset').rsplit('.', 1)[-1].lower()
-    if dataset.get(FOLD) is not None:
-        name += '_folds'
-    return args.work_dir / 'splits' / f'{name}_{dataset.get("num_labels")}_split{seed}.json'
+    part = 'fold' if args.by_fold else 'split'
+    return args.work_dir / 'splits' / f'{name}_{dataset.get("num_labels")}_{part}{seed}.json'
 
 
 def partner_key(key: str) -> list[str]:
@@ -1055,12 +1054,13 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
             parser.error(f'--cfg-options takes KEY=VALUE, got {option!r}')
         if key in OWN_SETTINGS or key.rsplit('.', 1)[-1] in DATASET_SEEDS:
             parser.error(f'--cfg-options: {key} is set by the sweep; use --seeds, --work-dir')
-        if key == f'train_dataloader.dataset.{FOLD}':
+        if key == FOLD:
             parser.error(
                 f'--cfg-options: {key} is set by the sweep; use tools/low_data.py --stl10-folds'
             )
     if not args.slurm and (args.srun_args or args.resubmit):
         parser.error('--srun-args and --resubmit are for --slurm PARTITION')
+    args.by_fold = False  # whether seed i is also the dataset's predefined fold i
     args.tool = ['tools/sweep.py', *argv]
     args.work_dir = args.work_dir.resolve()
     return args

@@ -106,17 +106,16 @@ def test_wrong_arguments(arguments, says, capsys):
 
 
 def test_splits_are_the_predefined_folds_if_asked_for(tmp_path):
-    _, args = low_data.parse_args(
-        ['table10', '--labels', 'stl10', '--stl10-folds', '--work-dir', str(tmp_path)]
-    )
+    command = ['table10', '--labels', 'stl10', '--work-dir', str(tmp_path)]
+    _, args = low_data.parse_args([*command, '--stl10-folds'])
     (item,) = sweep.select(['table10'], [], ['baseline_wrn28_2_stl10'])
     sweep.prepare([item], None, args)
     for split in range(5):
         options = sweep.make_run(item, split, args).options
-        assert [o for o in options if o.startswith('train_dataloader.dataset.fold=')][-1].endswith(
-            f'={split}'
-        )
-        assert f'stl10_folds_1000_split{split}.json' in options[-1]
+        assert f'train_dataloader.dataset.fold={split}' in options
+        assert options[-1].endswith(f'stl10_1000_fold{split}.json')
+    _, args = low_data.parse_args(command)
+    assert not any('.fold=' in option for option in sweep.make_run(item, 1, args).options)
 
 
 def test_eight_gpus_are_refused_since_the_learning_rate_is_for_one(tmp_path):
