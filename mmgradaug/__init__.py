@@ -5,9 +5,10 @@ Importing this package registers its classes under the scope ``mmgradaug``; in a
 """
 
 from . import datasets, engine, evaluation, models, slimming, subnets
-from .checkpoint import allow_checkpoint_globals
+from .checkpoint import allow_checkpoint_globals, never_run_config_text
 from .version import __version__
 
 allow_checkpoint_globals()
+never_run_config_text()
 
 __all__ = ['__version__', 'datasets', 'engine', 'evaluation', 'models', 'slimming', 'subnets']

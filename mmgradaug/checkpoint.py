@@ -1,11 +1,14 @@
-"""Loading of MMEngine's checkpoints with PyTorch's safe unpickler."""
+"""Loading of MMEngine's checkpoints: by PyTorch's safe unpickler, and without running what is in them."""
 
+import functools
+import logging
 import pickle
-from typing import Callable
+from typing import Any, Callable
 
 import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer
+from mmengine.logging import HistoryBuffer, print_log
+from mmengine.runner import CheckpointLoader
 
 # What a HistoryBuffer pickles of itself: its statistics, as getattr(HistoryBuffer, name).
 STATISTICS = ('min', 'max', 'current', 'mean')
@@ -16,8 +19,9 @@ def allow_checkpoint_globals() -> None:
 
     Since PyTorch 2.6 that is the default, and MMEngine 0.10 cannot load its own checkpoints without:
     they hold the training log, ``HistoryBuffer`` objects of numpy arrays. ``weights_only`` stays on,
-    so a checkpoint still cannot run code. In particular ``getattr``, which these objects name, is not
-    allowed as such: a checkpoint's ``getattr`` is :func:`_statistics_method`.
+    so reading a checkpoint still cannot run code. In particular ``getattr``, which these objects name,
+    is not allowed as such: a checkpoint's ``getattr`` is :func:`_statistics_method`. What MMEngine does
+    with a checkpoint once it is read is the matter of :func:`never_run_config_text`.
     """
     version = tuple(int(part) for part in torch.__version__.split('.')[:2])
     if version < (2, 6):
@@ -42,3 +46,35 @@ def _statistics_method(owner: type, name: str) -> Callable:
     if owner is not HistoryBuffer or name not in STATISTICS:
         raise pickle.UnpicklingError(f'a checkpoint may not ask for {name!r} of {owner!r}')
     return getattr(owner, name)
+
+
+def never_run_config_text() -> None:
+    """Drop the config text of every checkpoint that MMEngine loads, since resuming would execute it.
+
+    ``Runner.resume`` hands ``checkpoint['meta']['config']`` to ``Config.fromstring``, which runs it as
+    Python: a stranger's file, or a work dir that somebody else prepared, could do anything by
+    ``--resume``. MMEngine itself never writes this key (it saves ``meta['cfg']``, which nothing executes),
+    so nothing is lost. The text is dropped where all of MMEngine's loading passes through, so that stock
+    tools (``mim train mmdet ... --resume``) are covered once mmgradaug is imported. Calling this again
+    changes nothing.
+    """
+    load = CheckpointLoader.load_checkpoint.__func__
+    if getattr(load, 'drops_config_text', False):
+        return
+
+    @functools.wraps(load)
+    def load_checkpoint(cls: type, *args: Any, **kwargs: Any) -> Any:
+        checkpoint = load(cls, *args, **kwargs)
+        meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
+        if isinstance(meta, dict) and 'config' in meta:
+            del meta['config']
+            print_log(
+                "The checkpoint holds a config as text under meta['config'], which resuming would have "
+                'executed as Python. It is ignored; MMEngine does not write it.',
+                logger='current',
+                level=logging.WARNING,
+            )
+        return checkpoint
+
+    load_checkpoint.drops_config_text = True
+    CheckpointLoader.load_checkpoint = classmethod(load_checkpoint)

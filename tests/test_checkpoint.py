@@ -1,4 +1,7 @@
 import pickle
+import shutil
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -64,3 +67,29 @@ def test_other_attributes_stay_out_of_reach(tmp_path, asks):
     assert torch.load(tmp_path / 'attack.pth', weights_only=False) is getattr(*asks)
     with pytest.raises(pickle.UnpicklingError, match='may not ask for'):
         torch.load(tmp_path / 'attack.pth', weights_only=True)
+
+
+def test_resuming_does_not_run_a_checkpoints_text(tmp_path, classifier):
+    """Stock MMEngine executes it: a file that weights_only accepts makes a directory of its choice."""
+    proof = tmp_path / 'proof'
+    (tmp_path / 'config.py').write_text(
+        f'_base_ = {str(classifier / "config.py")!r}\n'
+        "train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=1)\n"
+        "optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.01))\n"
+        'test_dataloader = test_evaluator = test_cfg = None\n'
+    )
+    work_dir = tmp_path / 'work_dir'
+    command = [sys.executable, 'tools/train.py', tmp_path / 'config.py', '--work-dir', work_dir]
+    subprocess.run(command, check=True, capture_output=True)
+    checkpoint = torch.load(work_dir / 'epoch_1.pth', weights_only=True)
+    assert 'config' not in checkpoint['meta']  # so nothing is lost
+    checkpoint['meta']['config'] = f'__import__("os").mkdir({str(proof)!r})\n'
+    checkpoint['meta']['epoch'] = checkpoint['meta']['iter'] = 0
+    torch.save(checkpoint, tmp_path / 'stranger.pth')
+    for resume in (['--resume', tmp_path / 'stranger.pth'], ['--resume']):
+        shutil.copy(tmp_path / 'stranger.pth', work_dir / 'epoch_1.pth')
+        done = subprocess.run([*command, *resume], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert 'resumed epoch: 0' in done.stdout + done.stderr
+        assert "meta['config']" in done.stdout + done.stderr
+        assert not proof.exists()
