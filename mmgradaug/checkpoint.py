@@ -1,14 +1,17 @@
 """Loading of MMEngine's checkpoints: by PyTorch's safe unpickler, and without running what is in them."""
 
 import functools
+import importlib.abc
+import importlib.util
 import logging
 import pickle
+import sys
+from types import ModuleType
 from typing import Any, Callable
 
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer, print_log
-from mmengine.runner import CheckpointLoader
 
 # What a HistoryBuffer pickles of itself: its statistics, as getattr(HistoryBuffer, name).
 STATISTICS = ('min', 'max', 'current', 'mean')
@@ -55,10 +58,40 @@ def never_run_config_text() -> None:
     Python: a stranger's file, or a work dir that somebody else prepared, could do anything by
     ``--resume``. MMEngine itself never writes this key (it saves ``meta['cfg']``, which nothing executes),
     so nothing is lost. The text is dropped where all of MMEngine's loading passes through, so that stock
-    tools (``mim train mmdet ... --resume``) are covered once mmgradaug is imported. Calling this again
-    changes nothing.
+    tools (``mim train mmdet ... --resume``) are covered once mmgradaug is imported. MMEngine's runner takes
+    a second to import, so if it is not imported yet, this is done when it is. Calling this again changes
+    nothing.
     """
-    load = CheckpointLoader.load_checkpoint.__func__
+    if _RUNNER in sys.modules:
+        _drop_config_text(sys.modules[_RUNNER])
+    elif not any(isinstance(finder, _AfterImport) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _AfterImport())
+
+
+_RUNNER = 'mmengine.runner.checkpoint'
+
+
+class _AfterImport(importlib.abc.MetaPathFinder):
+    """Changes MMEngine's loading as soon as that is imported."""
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
+        if name != _RUNNER:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        execute = spec.loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            execute(module)
+            _drop_config_text(module)
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+def _drop_config_text(checkpoint_module: ModuleType) -> None:
+    loader = checkpoint_module.CheckpointLoader
+    load = loader.load_checkpoint.__func__
     if getattr(load, 'drops_config_text', False):
         return
 
@@ -77,4 +110,4 @@ def never_run_config_text() -> None:
         return checkpoint
 
     load_checkpoint.drops_config_text = True
-    CheckpointLoader.load_checkpoint = classmethod(load_checkpoint)
+    loader.load_checkpoint = classmethod(load_checkpoint)

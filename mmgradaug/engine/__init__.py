@@ -2,7 +2,7 @@
 
 from .gradaug_distributed import GradAugDistributedDataParallel
 from .gradaug_hook import GradAugHook
-from .gradaug_model import GradAugMixin, statistics_untouched
+from .gradaug_model import GradAugMixin
 from .gradaug_step import gradaug_step
 from .mean_teacher_hook import MeanTeacherHook
 from .pretrained_backbone_hook import PretrainedBackboneHook
@@ -14,5 +14,4 @@ __all__ = [
     'MeanTeacherHook',
     'PretrainedBackboneHook',
     'gradaug_step',
-    'statistics_untouched',
 ]

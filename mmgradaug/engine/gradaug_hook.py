@@ -79,24 +79,13 @@ class GradAugHook(Hook):
                 'paramwise_cfg where parts need other settings'
             )
         self._check_schedule(runner)
-        # sync_bn and its reversal on one device replace batch norm layers after the model was built.
-        num_layers = model.slim()
         # With diff_rank_seed each rank has its own seed, but all must draw the same sub-networks.
         seed = torch.tensor(runner.seed, dtype=torch.int64)
         broadcast(seed)
         self._seed = int(seed)
         self._model = model
         sampler = model.subnet_sampler
-        depth = ''
-        if sampler.survival_prob < 1.0:
-            depth = (
-                f', whose {sampler.num_blocks} residual blocks survive with probability 1 to '
-                f'{sampler.survival_prob:g},'
-            )
-        runner.logger.info(
-            f'GradAug: {sampler.num_subnets} sub-networks of width {sampler.min_width:g} to 1{depth} an '
-            f'iteration, {num_layers} slimmable layers, draws from seed {self._seed}'
-        )
+        runner.logger.info(f'GradAug: {sampler.describe()}, draws from seed {self._seed}')
         if torch.backends.cudnn.benchmark and sampler.num_subnets:
             runner.logger.warning(
                 'cudnn_benchmark tunes anew for every shape, and sub-networks have new ones each '

@@ -1,17 +1,16 @@
-"""What every GradAug model shares, whatever its task."""
+"""What every GradAug model of OpenMMLab shares, whatever its task."""
 
 import inspect
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Optional
 
 import torch
 from mmengine.optim import OptimWrapper
-from torch import nn
 
 from mmgradaug.arguments import refuse_unknown_keys
-from mmgradaug.slimming import SlimmingError, residual_blocks, slimmable_layers, try_subnetworks
-from mmgradaug.subnets import BatchOperation, SoftLabelLoss, Subnet, SubnetSampler
+from mmgradaug.registry import build_batch_transform
+from mmgradaug.slimming import plan_channels
+from mmgradaug.slimming.planning import _PLANS, check_sizes
+from mmgradaug.subnets import Batch, SoftLabelLoss, Subnet, SubnetSampler, drawn_sizes
 
 from .gradaug_step import gradaug_step
 
@@ -21,8 +20,9 @@ Losses = dict[str, Any]
 class GradAugMixin:
     """Turns an OpenMMLab model into one that trains by GradAug; comes first among the bases.
 
-    A task says in a subclass what is slimmed (:meth:`slim`), what the full pass is
-    (:meth:`full_pass`) and what a sub-network's pass is (:meth:`subnet_pass`).
+    A task says in a subclass what its batch is (:meth:`make_batch`), what the full pass is
+    (:meth:`full_pass`) and what a sub-network's pass is (:meth:`subnet_pass`). The channels of the
+    backbone are narrowed; neck and heads give all of theirs.
 
     Args:
         gradaug: the method's hyperparameters: those of :class:`~mmgradaug.subnets.SubnetSampler`
@@ -34,13 +34,15 @@ class GradAugMixin:
 
     Raises:
         TypeError, ValueError, SlimmingError: a hyperparameter is unknown or out of range, or the
-            network cannot be slimmed or has nothing to slim.
+            network has no sub-networks, or cannot take a size that ``transforms`` may draw.
     """
 
     # Keys of gradaug=dict(...) besides the sampler's; a task adds its own and reads them itself.
     own_options: tuple[str, ...] = ('soft_label_loss', 'example_shape')
     # What error messages say to write.
     example_transforms: str = "dict(type='RandomResize', sizes=[224, 192, 160, 128])"
+    # Names of the parts whose channels are narrowed.
+    narrowed_parts: tuple[str, ...] = ('backbone',)
 
     def __init__(self, *args: Any, gradaug: Optional[dict[str, Any]] = None, **kwargs: Any) -> None:
         if not isinstance(gradaug, dict):
@@ -49,55 +51,64 @@ class GradAugMixin:
                 f'gradaug=dict(num_subnets=3, min_width=0.9, transforms={self.example_transforms})'
             )
         options = {key: gradaug[key] for key in gradaug if key not in self.own_options}
-        known = [*inspect.signature(SubnetSampler).parameters, *self.own_options]
-        refuse_unknown_keys('gradaug', gradaug, known)
+        known = [key for key in inspect.signature(SubnetSampler).parameters if key != 'axes']
+        refuse_unknown_keys('gradaug', gradaug, [*known, *self.own_options])
         soft_label_loss = gradaug.get('soft_label_loss') or {}
         refuse_unknown_keys('gradaug.soft_label_loss', soft_label_loss, SoftLabelLoss)
+        if options.get('transforms'):
+            options['transforms'] = build_batch_transform(options['transforms'])
         sampler = SubnetSampler(**options)
         super().__init__(*args, **kwargs)
         self.subnet_sampler = sampler
         self.soft_label_loss = SoftLabelLoss(**soft_label_loss)
         self._announced: Optional[tuple[int, int, bool]] = None
-        self.slim()
         shape = gradaug.get('example_shape')
         example = None if shape is None else torch.zeros(2, *shape)
-        try_subnetworks(self, example, forward=type(self).trial_forward)
-        if sampler.survival_prob < 1.0:
-            sampler.num_blocks = len(residual_blocks(self))
-            if not sampler.num_blocks:
-                raise SlimmingError(
-                    f'survival_prob={sampler.survival_prob:g} draws sub-networks by depth, but this '
-                    f'{type(self).__name__} has no residual blocks that can be left out: take ResNet, '
-                    'ResNet_CIFAR, mmgradaug.WideResNet or mmgradaug.PyramidNet, or leave it out'
-                )
+        self.channel_plan = plan_channels(
+            self, example, forward=type(self).trial_forward, within=self.narrowed_parts
+        )
+        check_sizes(self, self.channel_plan, drawn_sizes(sampler.transform))
+        sampler.bind(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Copies and unpickled models have the same sub-networks; a plan made anew would narrow the heads too.
+        super().__setstate__(state)
+        if 'channel_plan' in state:
+            _PLANS[self] = self.channel_plan
 
     @property
     def leaves_parameters_unused(self) -> bool:
         """Whether a pass may leave parameters without gradient, which DDP has to be prepared for."""
-        return self.subnet_sampler.survival_prob < 1.0
-
-    def slim(self) -> int:
-        """Convert what sub-networks slim, in place; again after layers were replaced.
-
-        Returns:
-            The number of slimmable layers.
-        """
-        raise SlimmingError(f'{type(self).__name__} does not say what is slimmed: override slim()')
+        return self.subnet_sampler.leaves_parameters_unused
 
     def trial_forward(self, images: torch.Tensor) -> Any:
-        """What is run on example images to see that sub-networks exist: whatever is slimmed."""
+        """What is run on example images to see which sub-networks exist: whatever is narrowed."""
         return self(images)
 
-    def full_pass(self, *, give_soft_labels: bool, **batch: Any) -> tuple[Losses, Any]:
-        """Losses of the full network on the preprocessed batch, and its soft labels, detached."""
+    def make_batch(self, **data: Any) -> Batch:
+        """The task's batch, from what the data preprocessor gives."""
+        raise TypeError(f'{type(self).__name__} must override make_batch()')
+
+    def full_pass(self, batch: Batch, record: bool) -> tuple[Losses, Any]:
+        """Losses of the full network on the batch, and what sub-networks need of its outputs, detached.
+
+        Args:
+            batch: preprocessed.
+            record: False where no sub-network follows; then the second result is not used.
+        """
         raise TypeError(f'{type(self).__name__} must override full_pass()')
 
-    def subnet_pass(self, *, transform: BatchOperation, soft_labels: Any, **batch: Any) -> Losses:
-        """Losses of the network, now in a sub-network's state, on the transformed batch."""
+    def subnet_pass(self, batch: Batch, recorded: Any) -> Losses:
+        """Losses of the network, now in a sub-network's state.
+
+        Args:
+            batch: transformed.
+            recorded: what :meth:`full_pass` gave.
+        """
         raise TypeError(f'{type(self).__name__} must override subnet_pass()')
 
     def announce_iteration(self, seed: int, iteration: int, active: bool) -> None:
-        """GradAugHook's word before each iteration, good for one ``train_step``."""
+        """Called by GradAugHook before each iteration; used up by the next ``train_step``."""
         self._announced = (seed, iteration, active)
 
     def draw_subnets(self) -> list[Subnet]:
@@ -129,8 +140,7 @@ class GradAugMixin:
         if mode == 'full_pass':
             return self.full_pass(*args, **kwargs)
         if mode == 'subnet_pass':
-            with statistics_untouched(self):
-                return self.subnet_pass(*args, **kwargs)
+            return self.subnet_pass(*args, **kwargs)
         if mode == 'loss' and self.training:
             raise RuntimeError(
                 f"forward(mode='loss') would train {type(self).__name__} without sub-networks. "
@@ -139,28 +149,3 @@ class GradAugMixin:
                 'config'
             )
         return super().forward(*args, mode=mode, **kwargs)
-
-
-@contextmanager
-def statistics_untouched(model: nn.Module) -> Iterator[None]:
-    """What a pass counts or averages in buffers is forgotten: only the full pass moves statistics.
-
-    Slimmable batch norms see to that themselves. Others are for instance the numbers of samples by class
-    of a seesaw loss. In the context modules have copies of their buffers, so that the originals are not
-    changed in place under a graph that still needs them.
-    """
-    slimmable = set(slimmable_layers(model))
-    originals = [
-        (module, name, buffer)
-        for module in model.modules()
-        if module not in slimmable
-        for name, buffer in module._buffers.items()
-        if buffer is not None
-    ]
-    for module, name, buffer in originals:
-        module._buffers[name] = buffer.clone()
-    try:
-        yield
-    finally:
-        for module, name, buffer in originals:
-            module._buffers[name] = buffer

@@ -1,10 +1,11 @@
-"""The training step of GradAug, written once for every task, single process or distributed."""
+"""The training step of GradAug under MMEngine, for every task, single process or distributed."""
 
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
+
+from mmgradaug.training import LogValues, Pass, run_passes
 
 if TYPE_CHECKING:
     from .gradaug_model import GradAugMixin
@@ -12,13 +13,11 @@ if TYPE_CHECKING:
 
 def gradaug_step(
     model: 'GradAugMixin', run: nn.Module, data: dict[str, Any], optim_wrapper: OptimWrapper
-) -> dict[str, Union[Tensor, float]]:
-    """One iteration: the full network, then each sub-network, then one update (Algorithm 1).
+) -> LogValues:
+    """One iteration: the passes of :func:`~mmgradaug.training.run_passes`, then one update.
 
-    Each of the n + 1 passes goes forward and backward on its own and gradients add up (Eq. 4: a sum,
-    not a mean), so no two passes' activations are alive together. To everything outside they are one
-    backward: gradient accumulation counts one, clipping and EMA see the sum, and gradients are
-    exchanged between ranks in the last pass alone.
+    To everything outside the n + 1 passes are one backward: gradient accumulation counts one, clipping
+    and EMA see the sum, and gradients are exchanged between ranks in the last pass alone.
 
     Args:
         model: the GradAug model; says what its passes are.
@@ -28,49 +27,31 @@ def gradaug_step(
         optim_wrapper: with its amp, accumulation and clipping.
 
     Returns:
-        Values for the log: ``loss`` (the sum), ``loss_full`` and the full pass's own parts,
-        ``loss_subnet{i}`` and what describes the sub-network, such as ``width_subnet{i}``.
+        Values for the log.
     """
     subnets = model.draw_subnets()
-    log_vars: dict[str, Union[Tensor, float]] = {}
-    soft_labels = None
-    for index, subnet in enumerate([None, *subnets]):
-        last = index == len(subnets)
-        # The backward pass too belongs inside the sub-network: with_cp computes layers again there.
-        with ExitStack() as stack:
-            if subnet is not None:
-                stack.enter_context(subnet.enter(model))
-            if not last and hasattr(run, 'no_sync'):
-                stack.enter_context(run.no_sync())
-            with optim_wrapper.optim_context(run):
-                if subnet is None:
-                    data = model.data_preprocessor(data, True)
-                    losses, soft_labels = run(
-                        **data, mode='full_pass', give_soft_labels=bool(subnets)
-                    )
-                else:
-                    losses = run(
-                        **data,
-                        mode='subnet_pass',
-                        transform=subnet.transform,
-                        soft_labels=soft_labels,
-                    )
-            loss, parts = model.parse_losses(losses)
-            if last:
-                optim_wrapper.update_params(loss)
+    recorded: dict[str, Any] = {}
+
+    def forward(each: Pass) -> tuple[Tensor, dict[str, Tensor]]:
+        with optim_wrapper.optim_context(run):
+            if each.subnet is None:
+                recorded['batch'] = model.make_batch(**model.data_preprocessor(data, True))
+                losses, recorded['outputs'] = run(
+                    recorded['batch'], mode='full_pass', record=bool(subnets)
+                )
             else:
-                _backward_uncounted(optim_wrapper, loss)
-        # Detached, or the log would keep the pass's graph alive through the next one.
-        if subnet is None:
-            log_vars['loss'] = log_vars['loss_full'] = loss.detach()
-            log_vars.update({k: v.detach() for k, v in parts.items() if k != 'loss'})
+                # Transformed here, once for every task.
+                batch = recorded['batch'].transform(each.subnet.transform)
+                losses = run(batch, mode='subnet_pass', recorded=recorded['outputs'])
+        return model.parse_losses(losses)
+
+    def backward(loss: Tensor, each: Pass) -> None:
+        if each.last:
+            optim_wrapper.update_params(loss)
         else:
-            log_vars['loss'] = log_vars['loss'] + loss.detach()
-            log_vars[f'loss_subnet{index - 1}'] = loss.detach()
-            for name, value in subnet.log_values().items():
-                log_vars[f'{name}_subnet{index - 1}'] = value
-        del losses, loss, parts
-    return log_vars
+            _backward_uncounted(optim_wrapper, loss)
+
+    return run_passes(model, run, subnets, forward, backward)
 
 
 def _backward_uncounted(optim_wrapper: OptimWrapper, loss: Tensor) -> None:

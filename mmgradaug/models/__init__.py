@@ -3,7 +3,7 @@
 from mmgradaug.registry import MODELS, register_missing
 
 from .backbones import PyramidNet, SlimmableResNet, SlimmableResNetCIFAR, WideResNet
-from .gradaug_classifier import GradAugClassifier, slim_classifier
+from .gradaug_classifier import GradAugClassifier
 from .gradaug_semi_classifier import GradAugSemiClassifier
 from .mean_teacher_classifier import MeanTeacherClassifier
 from .semi_supervised import SemiClsDataPreprocessor
@@ -21,7 +21,6 @@ __all__ = [
     'SlimmableResNetCIFAR',
     'SubnetworkClassifier',
     'WideResNet',
-    'slim_classifier',
 ]
 
 try:

@@ -1,6 +1,9 @@
 """Image classification with GradAug."""
 
-from typing import Any, Optional
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Optional, Union
 
 import torch
 from mmpretrain.models import ImageClassifier
@@ -11,15 +14,36 @@ from torch import Tensor, nn
 
 from mmgradaug.engine import GradAugMixin
 from mmgradaug.registry import MODELS
-from mmgradaug.slimming import SlimmingError, convert_layers, subnetwork
+from mmgradaug.slimming import buffers_kept
 from mmgradaug.subnets import BatchOperation
+
+Logits = Union[Tensor, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class ClassifierBatch:
+    """A preprocessed batch of MMPretrain: images (N, C, H, W) and N samples with their labels."""
+
+    images: Tensor
+    data_samples: Optional[list[DataSample]] = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def transform(self, operation: BatchOperation) -> 'ClassifierBatch':
+        return replace(self, images=operation(self.images))
+
+    def select(self, indices: Tensor) -> 'ClassifierBatch':
+        samples = self.data_samples
+        chosen = None if samples is None else [samples[i] for i in indices.tolist()]
+        return ClassifierBatch(self.images[indices], chosen)
 
 
 @MODELS.register_module()
 class GradAugClassifier(GradAugMixin, ImageClassifier):
     """MMPretrain's ImageClassifier, trained by GradAug.
 
-    The backbone is slimmed; neck and head keep their outputs and take fewer inputs. Sub-networks see
+    The backbone's channels are narrowed; neck and head give all of theirs and may take fewer. Sub-networks see
     the transformed *preprocessed* batch, after Mixup or CutMix, and learn the full network's output
     on the untransformed one (paper, Eq. 4 and 6). Everything but training is the stock classifier,
     and so are the state_dict's keys.
@@ -35,66 +59,44 @@ class GradAugClassifier(GradAugMixin, ImageClassifier):
     Args:
         gradaug: see :class:`~mmgradaug.engine.GradAugMixin`.
         *args, **kwargs: of ``mmpretrain.ImageClassifier``. The backbone is any that
-            :func:`~mmgradaug.slimming.make_slimmable` can convert. Backbone, neck and head are tried out
+            :func:`~mmgradaug.slimming.plan_channels` can follow. Backbone, neck and head are tried out
             together.
 
     Raises:
-        SlimmingError: the backbone has nothing to slim or cannot be slimmed.
+        SlimmingError: the backbone has no sub-networks.
         ValueError: there is no head.
     """
 
-    def slim(self) -> int:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         if not self.with_head:
             raise ValueError('GradAugClassifier needs a head: its output is the soft label')
-        return slim_classifier(self)
+
+    def make_batch(
+        self, inputs: Tensor, data_samples: Optional[list[DataSample]] = None
+    ) -> ClassifierBatch:
+        return ClassifierBatch(inputs, data_samples)
 
     def full_pass(
-        self,
-        *,
-        inputs: Tensor,
-        data_samples: Optional[list[DataSample]] = None,
-        give_soft_labels: bool,
-    ) -> tuple[dict[str, Tensor], Any]:
-        """Loss of the full network against the labels, and its soft labels.
-
-        The soft labels are the head's logits from the very features of the loss. With dropout inside the
-        head, which draws anew, they are not the very logits of the loss.
-
-        Args:
-            inputs: (N, C, H, W), preprocessed.
-            data_samples: N samples with their labels.
-            give_soft_labels: False where no sub-network follows.
+        self, batch: ClassifierBatch, record: bool
+    ) -> tuple[dict[str, Tensor], Optional[Logits]]:
+        """Loss of the full network against the labels, and its soft labels: the very logits of the loss.
 
         Returns:
-            The head's losses, and logits of shape (N, classes), or a dict of them by task; or None.
+            The head's losses; and logits of shape (N, classes), or a dict of them by task, or None.
         """
-        feats = self.extract_feat(inputs)
-        losses = self.head.loss(feats, data_samples)
-        if not give_soft_labels:
+        feats = self.extract_feat(batch.images)
+        with record_logits(self.head) as recorded:
+            losses = self.head.loss(feats, batch.data_samples)
+        if not record:
             return losses, None
-        # Heads hand out losses, not logits, so the head runs once more, on the same features. As a
-        # sub-network of full width, so that a batch norm in it does not count the batch twice.
-        with torch.no_grad(), subnetwork(self, 1.0):
-            return losses, self.head(feats)
+        rows = torch.arange(len(batch))
+        return losses, soft_labels(self.head, recorded, feats, batch.data_samples, rows)
 
-    def subnet_pass(
-        self,
-        *,
-        inputs: Tensor,
-        data_samples: Optional[list[DataSample]] = None,
-        transform: BatchOperation,
-        soft_labels: Any,
-    ) -> dict[str, Tensor]:
-        """Soft-label loss of the sub-network that the model is at the moment.
-
-        Args:
-            inputs: (N, C, H, W), preprocessed, not yet transformed.
-            data_samples: unused; a sub-network does not see labels.
-            transform: of the batch.
-            soft_labels: what :meth:`full_pass` returned.
-        """
-        logits = self.head(self.extract_feat(transform(inputs)))
-        return {'loss': self._soft_label_loss(self.head, logits, soft_labels)}
+    def subnet_pass(self, batch: ClassifierBatch, recorded: Logits) -> dict[str, Tensor]:
+        """Soft-label loss of the sub-network that the model is at the moment; it does not see labels."""
+        logits = self.head(self.extract_feat(batch.images))
+        return {'loss': self._soft_label_loss(self.head, logits, recorded)}
 
     def _soft_label_loss(self, head: nn.Module, logits: Any, soft_labels: Any) -> Tensor:
         if isinstance(logits, dict):  # a multi-task head: its tasks' losses add up, as their own do
@@ -102,38 +104,86 @@ class GradAugClassifier(GradAugMixin, ImageClassifier):
                 self._soft_label_loss(head.task_heads[task], logits[task], soft_labels[task])
                 for task in logits
             )
-        if not isinstance(logits, Tensor):
-            raise TypeError(
-                f'{type(head).__name__} gives a {type(logits).__name__} of logits; GradAug needs heads '
-                'that give one tensor (LinearClsHead, MultiLabelLinearClsHead, ...), or a '
-                'MultiTaskHead of these'
-            )
+        _require_tensor(logits, head)
         return self.soft_label_loss(logits, soft_labels, multi_label=predicts_by_sigmoid(head))
 
 
-def slim_classifier(model: ImageClassifier) -> int:
-    """Convert a classifier in place: the backbone is slimmed, neck and head keep their outputs.
+@contextmanager
+def record_logits(head: nn.Module) -> Iterator[dict[nn.Module, Any]]:
+    """Inside the context, what the head (or each task's head) gives is noted down, by head."""
+    seen: dict[nn.Module, Any] = {}
+    hooks = [
+        each.register_forward_hook(lambda module, _, output: seen.__setitem__(module, output))
+        for each in single_heads(head)
+    ]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def single_heads(head: nn.Module) -> list[nn.Module]:
+    """The heads of a multi-task head's tasks, of which each may have tasks again; or the one head."""
+    tasks = getattr(head, 'task_heads', None)
+    if tasks is None:
+        return [head]
+    return [single for each in tasks.values() for single in single_heads(each)]
+
+
+def soft_labels(
+    head: nn.Module,
+    seen: dict[nn.Module, Any],
+    feats: tuple[Tensor, ...],
+    data_samples: Sequence[Any],
+    rows: Tensor,
+) -> Logits:
+    """The logits of the loss, detached; or a dict of them by task.
+
+    A task's loss leaves out images without a label for it; their logits are computed here.
 
     Args:
-        model: ours or a stock one. Whether its sub-networks exist is not tried out; see
-            :func:`~mmgradaug.slimming.try_subnetworks`.
-
-    Returns:
-        The number of slimmable layers.
+        head: of the classifier, or of one task.
+        seen: what :func:`record_logits` noted down.
+        feats: what the head takes.
+        data_samples: labels of the images that have one for this head.
+        rows: the numbers of these images in the batch.
 
     Raises:
-        SlimmingError: the backbone has nothing to slim or cannot be slimmed.
+        TypeError: the head's loss does not call the head, or it gives something else than a tensor.
     """
-    num_layers = convert_layers(model.backbone)
-    if num_layers == 0:
-        raise SlimmingError(
-            f'{type(model.backbone).__name__} has no layer to slim, so every sub-network would be '
-            'the full network'
+    tasks = getattr(head, 'task_heads', None)
+    if tasks is not None:
+        found = {}
+        for task, each in tasks.items():
+            labelled = [i for i, sample in enumerate(data_samples) if task in sample]
+            samples = [data_samples[i].get(task) for i in labelled]
+            found[task] = soft_labels(each, seen, feats, samples, rows[labelled])
+        return found
+    if head not in seen and len(rows):
+        raise TypeError(
+            f'{type(head).__name__} computes its loss without its forward(), so there are no logits '
+            'for soft labels: take a head whose loss calls self(feats), LinearClsHead for instance'
         )
-    for part in (model.neck, model.head):
-        if part is not None:
-            num_layers += convert_layers(part, keep_outputs=True)
-    return num_layers
+    logits = seen.get(head)
+    if len(rows) < len(feats[-1]):
+        # Over the whole batch, by whose statistics batch norms in a head normalise.
+        with torch.no_grad(), buffers_kept(head):
+            of_all = head(feats)
+        _require_tensor(of_all, head)
+        of_all[rows] = of_all[rows] if logits is None else logits.detach()
+        return of_all
+    _require_tensor(logits, head)
+    return logits.detach()
+
+
+def _require_tensor(logits: Any, head: nn.Module) -> None:
+    if not isinstance(logits, Tensor):
+        raise TypeError(
+            f'{type(head).__name__} gives a {type(logits).__name__} of logits; GradAug needs heads '
+            'that give one tensor (LinearClsHead, MultiLabelLinearClsHead, ...), or a '
+            'MultiTaskHead of these'
+        )
 
 
 def predicts_by_sigmoid(head: nn.Module) -> bool:

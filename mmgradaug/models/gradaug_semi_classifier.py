@@ -1,6 +1,7 @@
 """Semi-supervised image classification with GradAug."""
 
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any, Optional
 
 import torch
@@ -8,13 +9,33 @@ from mmpretrain.structures import DataSample
 from torch import Tensor
 
 from mmgradaug.arguments import refuse_unknown_keys
-from mmgradaug.engine import statistics_untouched
 from mmgradaug.registry import MODELS
 from mmgradaug.slimming import subnetwork
 from mmgradaug.subnets import BatchOperation
 
-from .gradaug_classifier import GradAugClassifier, predicts_by_sigmoid
+from .gradaug_classifier import ClassifierBatch, GradAugClassifier, Logits, predicts_by_sigmoid
 from .semi_supervised import SemiSupervisedMixin
+
+
+@dataclass(frozen=True)
+class SemiBatch(ClassifierBatch):
+    """Labelled images with their samples, and unlabelled ones (M, C, H', W') or None."""
+
+    unlabelled: Optional[Tensor] = None
+
+    def __len__(self) -> int:
+        return len(self.images) + (0 if self.unlabelled is None else len(self.unlabelled))
+
+    def transform(self, operation: BatchOperation) -> 'SemiBatch':
+        unlabelled = None if self.unlabelled is None else operation(self.unlabelled)
+        return SemiBatch(operation(self.images), self.data_samples, unlabelled)
+
+    def select(self, indices: Tensor) -> 'SemiBatch':
+        """Numbers from N on are unlabelled images."""
+        labelled = ClassifierBatch.select(self, indices[indices < len(self.images)])
+        others = indices[indices >= len(self.images)] - len(self.images)
+        unlabelled = None if self.unlabelled is None else self.unlabelled[others]
+        return SemiBatch(labelled.images, labelled.data_samples, unlabelled)
 
 
 @MODELS.register_module()
@@ -66,65 +87,44 @@ class GradAugSemiClassifier(SemiSupervisedMixin, GradAugClassifier):
             )
         super().__init__(*args, gradaug=gradaug, **kwargs)
 
-    def full_pass(
+    def make_batch(
         self,
-        *,
         inputs: Tensor,
         data_samples: Optional[list[DataSample]] = None,
         unlabelled: Optional[Tensor] = None,
-        give_soft_labels: bool,
-    ) -> tuple[dict[str, Tensor], Any]:
-        """As :meth:`GradAugClassifier.full_pass`, of the labelled images; soft labels of all.
+    ) -> SemiBatch:
+        return SemiBatch(inputs, data_samples, unlabelled)
 
-        Args:
-            inputs: (N, C, H, W), labelled.
-            data_samples: N samples with their labels.
-            unlabelled: (M, C, H', W'), or None.
-            give_soft_labels: False where no sub-network follows.
+    def full_pass(
+        self, batch: SemiBatch, record: bool
+    ) -> tuple[dict[str, Tensor], tuple[Optional[Logits], Optional[Logits]]]:
+        """As :meth:`GradAugClassifier.full_pass`, of the labelled images; soft labels of all.
 
         Returns:
             The head's losses on the labelled images, and the soft labels of both kinds, (N, classes) and
             (M, classes) or None.
         """
-        losses, of_labelled = super().full_pass(
-            inputs=inputs, data_samples=data_samples, give_soft_labels=give_soft_labels
-        )
-        if unlabelled is None:
+        losses, of_labelled = super().full_pass(batch, record)
+        if batch.unlabelled is None:
             self.warn_without_unlabelled()
-        if unlabelled is None or not give_soft_labels:
+        if batch.unlabelled is None or not record:
             return losses, (of_labelled, None)
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
             if not self.move_statistics:
-                # A sub-network of full width: it normalises by the batch, and leaves running
-                # statistics alone.
+                # A sub-network of full width normalises by the batch, and leaves running statistics alone.
                 stack.enter_context(subnetwork(self, 1.0))
-                stack.enter_context(statistics_untouched(self))
-            return losses, (of_labelled, self.head(self.extract_feat(unlabelled)))
+            return losses, (of_labelled, self.head(self.extract_feat(batch.unlabelled)))
 
     def subnet_pass(
-        self,
-        *,
-        inputs: Tensor,
-        data_samples: Optional[list[DataSample]] = None,
-        unlabelled: Optional[Tensor] = None,
-        transform: BatchOperation,
-        soft_labels: Any,
+        self, batch: SemiBatch, recorded: tuple[Logits, Optional[Logits]]
     ) -> dict[str, Tensor]:
-        """As :meth:`GradAugClassifier.subnet_pass`, and the loss of the unlabelled images.
-
-        Args:
-            inputs: (N, C, H, W), labelled, not yet transformed.
-            data_samples: unused; a sub-network does not see labels.
-            unlabelled: (M, C, H', W'), likewise, or None.
-            transform: of both.
-            soft_labels: what :meth:`full_pass` returned.
-        """
-        of_labelled, of_unlabelled = soft_labels
-        losses = super().subnet_pass(inputs=inputs, transform=transform, soft_labels=of_labelled)
-        if unlabelled is None:
+        """As :meth:`GradAugClassifier.subnet_pass`, and the loss of the unlabelled images."""
+        of_labelled, of_unlabelled = recorded
+        losses = super().subnet_pass(batch, of_labelled)
+        if batch.unlabelled is None:
             return losses
-        logits = self.head(self.extract_feat(transform(unlabelled)))
+        logits = self.head(self.extract_feat(batch.unlabelled))
         if not self.threshold:
             loss = self._soft_label_loss(self.head, logits, of_unlabelled)
         else:

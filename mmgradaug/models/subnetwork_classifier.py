@@ -1,24 +1,30 @@
-"""A classifier with fewer channels than its config says: a sub-network that was taken away."""
+"""A classifier with fewer channels than its config says: an extracted sub-network."""
 
 from typing import Any
 
 from mmpretrain.models import ImageClassifier
 
 from mmgradaug.registry import MODELS
-from mmgradaug.slimming.narrow import narrow_layer
+from mmgradaug.slimming import shrink
 
 
-# tools/extract_subnetwork.py writes this class and narrow_layer into a file for users of MMPretrain alone.
+# tools/extract_subnetwork.py writes this class and shrink() into a file for users of MMPretrain alone.
 @MODELS.register_module()
 class SubnetworkClassifier(ImageClassifier):
-    """MMPretrain's ImageClassifier, some of whose layers keep only their first channels.
+    """MMPretrain's ImageClassifier, some of whose layers have fewer channels.
 
     Args:
-        channels: by a layer's name its numbers of channels, [out, in].
+        shapes: by name, the shapes of the parameters and buffers that are smaller.
+        attributes: by module, attributes that have another value.
         *args, **kwargs: of ``mmpretrain.ImageClassifier``, for the network before that.
     """
 
-    def __init__(self, *args: Any, channels: dict[str, list[int]], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        shapes: dict[str, list[int]],
+        attributes: dict[str, dict[str, Any]],
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
-        for name, (outputs, inputs) in channels.items():
-            narrow_layer(self.get_submodule(name), outputs, inputs)
+        shrink(self, shapes, attributes)

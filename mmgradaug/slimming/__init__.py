@@ -1,41 +1,48 @@
-"""What a sub-network is: slimmable layers, the dial of their width, conversion, depth, and taking one away."""
+"""What a sub-network is: which channels of a network it has, narrowing by views, depth, taking one out.
 
-from .convert import convert_layers, make_slimmable, slimmable_layers, try_subnetworks
-from .depth import residual_blocks, without_blocks
-from .extract import extract_subnetwork, recalibrate_statistics, subnetwork_channels
-from .layers import (
-    SlimmableBatchNorm1d,
-    SlimmableBatchNorm2d,
-    SlimmableBatchNormXd,
-    SlimmableConv2d,
-    SlimmableConv2dAdaptivePadding,
-    SlimmableLinear,
-    SlimmableSyncBatchNorm,
-    SlimmingError,
-    WidthDial,
-    kept_channels,
+This package needs PyTorch and numpy alone.
+"""
+
+from .axes import Axis, Choice
+from .depth import Depth, WithoutBlocks, residual_blocks, without_blocks
+from .errors import SlimmingError
+from .extract import (
+    Smaller,
+    extract_subnetwork,
+    recalibrate_statistics,
+    shrink,
+    smaller_network,
 )
-from .width import subnetwork
+from .narrowing import buffers_kept, is_narrowed
+from .operations import Call, operation_rule
+from .plan import ChannelPlan, kept_channels
+from .planning import plan_channels, plan_of
+from .rules import layer_rule
+from .width import AtWidth, Width, subnetwork
 
 __all__ = [
-    'SlimmableBatchNorm1d',
-    'SlimmableBatchNorm2d',
-    'SlimmableBatchNormXd',
-    'SlimmableConv2d',
-    'SlimmableConv2dAdaptivePadding',
-    'SlimmableLinear',
-    'SlimmableSyncBatchNorm',
+    'AtWidth',
+    'Axis',
+    'Call',
+    'ChannelPlan',
+    'Choice',
+    'Depth',
     'SlimmingError',
-    'WidthDial',
-    'convert_layers',
+    'Smaller',
+    'Width',
+    'WithoutBlocks',
+    'buffers_kept',
     'extract_subnetwork',
+    'is_narrowed',
     'kept_channels',
-    'make_slimmable',
+    'layer_rule',
+    'operation_rule',
+    'plan_channels',
+    'plan_of',
     'recalibrate_statistics',
     'residual_blocks',
-    'slimmable_layers',
+    'shrink',
+    'smaller_network',
     'subnetwork',
-    'subnetwork_channels',
-    'try_subnetworks',
     'without_blocks',
 ]

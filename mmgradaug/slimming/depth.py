@@ -1,30 +1,29 @@
 """Sub-networks by depth: residual blocks left out (paper, Section 4.3, after arXiv:1603.09382)."""
 
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Callable, Optional
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
-from .layers import SlimmingError
-
-# By exact type, as a subclass may do more around its branch. By name, since neither package need be
-# imported here. Blocks of other networks join by a method ``shortcut(x)``.
-RESNET_BLOCKS = {
-    f'{package}.models.backbones.resnet.{block}'
-    for package in ('mmpretrain', 'mmdet')
-    for block in ('BasicBlock', 'Bottleneck')
-}
+from .errors import SlimmingError
+from .planning import plan_of
+from .residual import Route
 
 
 def residual_blocks(model: nn.Module) -> list[nn.Module]:
     """The residual blocks that a sub-network may leave out, in ``modules()`` order: from input to output.
 
-    Those of MMPretrain's and MMDetection's ResNet (also ResNet_CIFAR, ResNetV1c, ResNetV1d), and any
-    module with a method ``shortcut(x)`` that returns the block's output without its branch.
+    These are the elements of a ``Sequential`` or list of layers whose traced pass adds a branch to their
+    input, or to what one submodule (a projection, ``downsample``) makes of it, with nothing but a ReLU
+    after that. Where one holds others, the inner ones count. A module with a method ``shortcut(x)`` that
+    returns the block's output without its branch is one as well, whatever the trace sees.
     """
-    return [m for m in model.modules() if _is_resnet_block(m) or callable(_own_shortcut(m))]
+    return list(_shortcuts(model))
 
 
 @contextmanager
@@ -42,9 +41,10 @@ def without_blocks(model: nn.Module, dropped: Collection[int]) -> Iterator[nn.Mo
         dropped: indices of blocks in their order.
 
     Raises:
-        SlimmingError: there is no such block.
+        SlimmingError: there is no such block, or one is left out already.
     """
-    blocks = residual_blocks(model) if dropped else []
+    shortcuts = _shortcuts(model) if dropped else {}
+    blocks = list(shortcuts)
     if any(not 0 <= index < len(blocks) for index in dropped):
         raise SlimmingError(
             f'{type(model).__name__} has {len(blocks)} residual blocks that can be left out, so there '
@@ -58,22 +58,98 @@ def without_blocks(model: nn.Module, dropped: Collection[int]) -> Iterator[nn.Mo
                     f'residual block {index} is left out already, or something else has replaced its '
                     'forward'
                 )
-            block.forward = _own_shortcut(block) or partial(_resnet_shortcut, block)
+            block.forward = shortcuts[block]
             stack.callback(block.__dict__.pop, 'forward')
         yield model
 
 
-def _own_shortcut(module: nn.Module) -> Any:
-    # A class's method; some blocks have a *module* of this name.
-    method = getattr(type(module), 'shortcut', None)
-    return method and method.__get__(module)
+def _shortcuts(model: nn.Module) -> dict[nn.Module, Callable[..., Any]]:
+    """By residual block, what it computes without its branch."""
+    plan = plan_of(model)
+    shortcuts: dict[nn.Module, Callable[..., Any]] = {}
+    for name, module in model.named_modules():
+        # A class's method; some blocks have a *module* of this name.
+        if callable(getattr(type(module), 'shortcut', None)):
+            shortcuts[module] = module.shortcut
+        elif name in plan.blocks:
+            shortcuts[module] = partial(_follow, module, plan.blocks[name])
+    return shortcuts
 
 
-def _is_resnet_block(module: nn.Module) -> bool:
-    return f'{type(module).__module__}.{type(module).__qualname__}' in RESNET_BLOCKS
+def _follow(block: nn.Module, route: Route, *args: Any, **kwargs: Any) -> Tensor:
+    x = args[route.argument] if isinstance(route.argument, int) else kwargs[route.argument]
+    if route.through is not None:
+        x = block.get_submodule(route.through)(x)
+    return getattr(torch, route.activation)(x) if route.activation else x
 
 
-def _resnet_shortcut(block: nn.Module, x: Tensor) -> Tensor:
-    # The activation is in place, and the input is still needed in front of the block.
-    identity = x.clone() if block.downsample is None else block.downsample(x)
-    return block.relu(identity)
+@dataclass(frozen=True)
+class WithoutBlocks:
+    """One draw of blocks to leave out, by index."""
+
+    dropped: tuple[int, ...]
+
+    def enter(self, model: nn.Module) -> AbstractContextManager[nn.Module]:
+        return without_blocks(model, self.dropped)
+
+    def log_values(self, model: nn.Module) -> dict[str, float]:
+        return {'dropped_blocks': len(self.dropped)}
+
+
+class Depth:
+    """Draws residual blocks to leave out (Section 4.3, Table 6), as stochastic depth does.
+
+    Of L blocks, block l is kept with probability 1 - l / L * (1 - p_L) (arXiv:1603.09382, Eq. 4). The
+    paper takes p_L from there, 0.5. The authors' code has 1.0 to 0.8, linear over the blocks.
+
+    Args:
+        survival_prob: p_L, in (0, 1]: how likely the last residual block is kept.
+
+    Raises:
+        TypeError, ValueError: it is not a number in (0, 1].
+    """
+
+    def __init__(self, survival_prob: float) -> None:
+        if isinstance(survival_prob, bool) or not isinstance(survival_prob, (int, float)):
+            raise TypeError(f'survival_prob must be a number in (0, 1], got {survival_prob!r}')
+        if not 0.0 < survival_prob <= 1.0:
+            raise ValueError(
+                f'survival_prob is the probability to keep the last residual block, in (0, 1], got '
+                f'{survival_prob}; stochastic depth uses 0.5, 1.0 keeps all blocks'
+            )
+        self.survival_prob = float(survival_prob)
+        self.num_blocks: Optional[int] = None
+
+    def bind(self, model: nn.Module) -> None:
+        """Count the residual blocks.
+
+        Raises:
+            SlimmingError: there are none.
+        """
+        self.num_blocks = len(residual_blocks(model))
+        if not self.num_blocks:
+            raise SlimmingError(
+                f'survival_prob={self.survival_prob:g} draws sub-networks by depth, but this '
+                f'{type(model).__name__} has no residual blocks that can be left out. Take a network with '
+                'residual blocks (ResNet, WideResNet, ConvNeXt, ViT, ...), give your blocks a method '
+                'shortcut(x) that returns their output without the branch, or leave survival_prob out'
+            )
+
+    def draw(self, rng: np.random.Generator, number: int) -> list[WithoutBlocks]:
+        if self.num_blocks is None:
+            raise RuntimeError(
+                'survival_prob is below 1, but it is not known how many residual blocks there are: call '
+                'bind(model) first'
+            )
+        depth = np.arange(1, self.num_blocks + 1) / self.num_blocks
+        draws = []
+        for _ in range(number):
+            survives = rng.random(self.num_blocks) < 1.0 - depth * (1.0 - self.survival_prob)
+            draws.append(WithoutBlocks(tuple(np.flatnonzero(~survives).tolist())))
+        return draws
+
+    def describe(self) -> str:
+        return (
+            f'{self.num_blocks} residual blocks that survive with probability 1 to '
+            f'{self.survival_prob:g}'
+        )

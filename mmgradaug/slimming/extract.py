@@ -1,101 +1,110 @@
-"""Taking a sub-network away: a plain, smaller network."""
+"""Taking a sub-network out: a plain, smaller network."""
 
 import copy
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Callable, Optional
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .convert import SLIMMABLE_TYPES, runnable_copy
-from .layers import SlimmingError, _Slimmable
-from .narrow import narrow_layer
-from .width import subnetwork
+from .errors import SlimmingError
+from .narrowing import is_narrowed, narrowed, narrowed_attributes
+from .plan import ChannelPlan
+from .planning import plan_of, runs_alone
 
-# Of several plain types that become the same slimmable one, the plainest comes first.
-PLAIN_TYPES: dict[type[nn.Module], type[nn.Module]] = {
-    slimmable: plain for plain, slimmable in reversed(SLIMMABLE_TYPES.items())
-}
+
+@dataclass(frozen=True)
+class Smaller:
+    """In what a sub-network differs from the full network.
+
+    Args:
+        shapes: by name, the shapes of parameters and buffers that are smaller.
+        attributes: by module, the attributes that have another value.
+    """
+
+    shapes: dict[str, tuple[int, ...]]
+    attributes: dict[str, dict[str, Any]]
 
 
 def extract_subnetwork(
-    model: nn.Module,
-    width: float,
-    example_input: Any = None,
-    forward: Callable[..., Any] = nn.Module.__call__,
+    model: nn.Module, width: float, plan: Optional[ChannelPlan] = None
 ) -> nn.Module:
     """The sub-network of ``width`` as a network of its own, really smaller, with cloned weights.
 
-    Its layers are plain ones (``nn.Conv2d``, ...) under the same names. In eval mode it computes what
-    ``model`` does inside ``subnetwork(model, width)``, bit for bit: with the first entries of the full
-    network's running statistics, which are *not* the sub-network's own, as training moves them in
-    the full pass alone (paper, Section 3.1). :func:`recalibrate_statistics` measures those.
+    Its classes and names are the model's. In eval mode it computes what ``model`` does inside
+    ``subnetwork(model, width)``, bit for bit: with the first entries of the full network's running
+    statistics, which are *not* the sub-network's own, as training moves them in the full pass alone
+    (paper, Section 3.1). :func:`recalibrate_statistics` measures those.
 
-    Modules other than layers keep their attributes, a ``feat_dim`` or ``out_channels`` for instance, of
-    the full network.
+    Modules that are no layers keep their attributes, a ``feat_dim`` for instance, unless these count
+    channels that are narrowed in them.
 
     Args:
-        model: with slimmable layers. It stays as it is.
+        model: any network. It stays as it is.
         width: in (0, 1]; at 1.0 the extracted network is the full one.
-        example_input: a batch that the model accepts, of any values, from which numbers of channels are
-            found out; by default batches of images of several sizes are tried.
-        forward: what to run, as ``forward(model, *example)``; by default the model itself.
+        plan: see :func:`~mmgradaug.slimming.subnetwork`.
 
     Raises:
         ValueError: ``width`` is not in (0, 1].
-        SlimmingError: nothing in ``model`` is slimmable, a layer does not run, or the model accepts no
-            example.
+        SlimmingError: the model has no sub-networks, or its code splits channels evenly where this
+            sub-network has uneven parts (ShuffleNetV2).
     """
-    if not 0.0 < width <= 1.0:
-        raise ValueError(f'width must be in (0, 1], got {width}')
-    channels = subnetwork_channels(model, width, example_input, forward)
+    plan = plan_of(model) if plan is None else plan
+    smaller = smaller_network(model, width, plan)
     small = copy.deepcopy(model)
-    for name, layer in list(small.named_modules()):
-        if isinstance(layer, _Slimmable):
-            layer.__class__ = PLAIN_TYPES[type(layer)]
-            for attribute in ('_dial', 'keep_outputs', 'layer_name'):
-                layer.__dict__.pop(attribute, None)
-            narrow_layer(layer, *channels[name])
+    values = {}
+    with torch.no_grad(), narrowed(small, plan, plan.kept(width)):
+        for name in smaller.shapes:
+            values[name] = _tensor(small, name).detach().clone()
+    shrink(small, smaller.shapes, smaller.attributes)
+    with torch.no_grad():
+        for name, value in values.items():
+            _tensor(small, name).copy_(value)
+    runs_alone(small, plan, width)
     return small
 
 
-def subnetwork_channels(
-    model: nn.Module,
-    width: float,
-    example_input: Any = None,
-    forward: Callable[..., Any] = nn.Module.__call__,
-) -> dict[str, tuple[int, int]]:
-    """(outputs, inputs) of each slimmable layer in the sub-network; arguments as above."""
-    # A deep copy would share no dial with anything else, which this one must not either.
-    trial, _, arguments = runnable_copy(model, example_input, forward)
-    channels: dict[str, tuple[int, int]] = {}
+def smaller_network(model: nn.Module, width: float, plan: Optional[ChannelPlan] = None) -> Smaller:
+    """What differs in the sub-network of ``width``; arguments and errors as above."""
+    if not 0.0 < width <= 1.0:
+        raise ValueError(f'width must be in (0, 1], got {width}')
+    plan = plan_of(model) if plan is None else plan
+    full = {name: tuple(_tensor(model, name).shape) for name in plan.selections}
+    with torch.no_grad(), narrowed(model, plan, plan.kept(width)):
+        shapes = {name: tuple(_tensor(model, name).shape) for name in full}
+        attributes = narrowed_attributes(model)
+    return Smaller({k: v for k, v in shapes.items() if v != full[k]}, attributes)
 
-    def note(name: str) -> Callable[..., None]:
-        def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            dim = -1 if isinstance(layer, nn.Linear) else 1
-            found = (output.shape[dim], inputs[0].shape[dim])
-            if channels.setdefault(name, found) != found:
-                raise SlimmingError(
-                    f'layer {name!r} is used twice with different numbers of channels, so its '
-                    'sub-network cannot be taken out'
-                )
 
-        return hook
+# tools/extract_subnetwork.py writes this function into a file for users of MMPretrain alone.
+def shrink(model: nn.Module, shapes: dict[str, Any], attributes: dict[str, dict[str, Any]]) -> None:
+    """Make parameters and buffers smaller and set attributes, in place; values are to be loaded after.
 
-    names = [name for name, layer in trial.named_modules() if isinstance(layer, _Slimmable)]
-    for name in names:
-        trial.get_submodule(name).register_forward_hook(note(name))
-    trial.eval()
-    with torch.no_grad(), subnetwork(trial, width):
-        forward(trial, *arguments)
-    unused = [name for name in names if name not in channels]
-    if unused:
-        raise SlimmingError(
-            f'layer {unused[0]!r} does not run in eval mode, so its number of channels in a sub-network '
-            'is not known'
-        )
-    return channels
+    Args:
+        model: any network.
+        shapes: by name, the shapes of parameters and buffers.
+        attributes: by module, attributes and their values.
+    """
+    for name, shape in shapes.items():
+        owner, _, attribute = name.rpartition('.')
+        module = model.get_submodule(owner)
+        value = getattr(module, attribute)
+        small = value.detach().new_zeros(tuple(shape))
+        if isinstance(value, nn.Parameter):
+            small = nn.Parameter(small, requires_grad=value.requires_grad)
+        setattr(module, attribute, small)
+    for name, values in attributes.items():
+        for attribute, value in values.items():
+            old = getattr(model.get_submodule(name), attribute)
+            value = type(old)(value) if isinstance(old, (tuple, list)) else value
+            setattr(model.get_submodule(name), attribute, value)
+
+
+def _tensor(model: nn.Module, name: str) -> Tensor:
+    owner, _, attribute = name.rpartition('.')
+    return getattr(model.get_submodule(owner), attribute)
 
 
 def recalibrate_statistics(
@@ -111,7 +120,7 @@ def recalibrate_statistics(
     training.
 
     Args:
-        model: a network that :func:`extract_subnetwork` gave, or any other without slimmable layers.
+        model: a network that :func:`extract_subnetwork` gave, or any other.
         batches: of preprocessed training images, (N, C, H, W), N above 1.
         forward: what to run; by default the model itself.
 
@@ -119,12 +128,13 @@ def recalibrate_statistics(
         The number of batches.
 
     Raises:
-        ValueError: there is no batch; or the model has slimmable layers, whose running statistics are
-            the full network's. Then, and after any other error, the statistics are as they were.
+        ValueError: there is no batch. Then, and after any other error, the statistics are as they were.
+        SlimmingError: the model is one of its sub-networks at the moment.
     """
-    if any(isinstance(layer, _Slimmable) for layer in model.modules()):
-        raise ValueError(
-            'recalibrate_statistics is for plain networks: extract_subnetwork(model, width) gives one'
+    if any(is_narrowed(module) for module in model.modules()):
+        raise SlimmingError(
+            'recalibrate_statistics would measure into the full network: use it outside of subnetwork(), on '
+            'what extract_subnetwork(model, width) gives'
         )
     norms = [
         layer

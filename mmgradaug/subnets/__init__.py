@@ -1,5 +1,9 @@
-"""Which sub-networks an iteration trains, on which transformed batch, against which soft labels."""
+"""Which sub-networks an iteration trains, on which transformed batch, against which soft labels.
 
+This package needs PyTorch and numpy alone.
+"""
+
+from .batch import Batch, ImageBatch
 from .sampler import Subnet, SubnetSampler
 from .soft_label_loss import SoftLabelLoss, soft_label_loss
 from .transforms import (
@@ -18,15 +22,18 @@ from .transforms import (
     Scale,
     TorchvisionOperation,
     TorchvisionTransform,
-    build_batch_transform,
+    check_batch_transform,
+    drawn_sizes,
 )
 
 __all__ = [
+    'Batch',
     'BatchOperation',
     'Chain',
     'Compose',
     'Crop',
     'Identity',
+    'ImageBatch',
     'NoChange',
     'RandomCrop',
     'RandomResize',
@@ -40,6 +47,7 @@ __all__ = [
     'SubnetSampler',
     'TorchvisionOperation',
     'TorchvisionTransform',
-    'build_batch_transform',
+    'check_batch_transform',
+    'drawn_sizes',
     'soft_label_loss',
 ]

@@ -1,5 +1,7 @@
 """The loss of a sub-network: the full network's output as soft labels."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -52,10 +54,10 @@ class SoftLabelLoss(nn.Module):
 
     def __init__(self, temperature: float = 1.0, weight: float = 1.0) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise ValueError(f'temperature must be above 0, got {temperature}')
-        if not weight >= 0:
-            raise ValueError(f'weight must not be negative, got {weight}')
+        if not 0 < temperature < math.inf:
+            raise ValueError(f'temperature must be above 0 and finite, got {temperature}')
+        if not 0 <= weight < math.inf:
+            raise ValueError(f'weight must not be negative and finite, got {weight}')
         self.temperature = temperature
         self.weight = weight
 

@@ -4,14 +4,17 @@ A transform *draws*; what it draws is an operation, a plain value that says what
 any batch, and can be compared, printed and applied again. So every rank and every resumed run agrees
 on an iteration's operations from (seed, iteration) alone.
 
-Own transforms go into the same registry::
+A transform of one's own is a class with a method ``draw``::
 
-    @BATCH_TRANSFORMS.register_module()
     class RandomFlip:
         def draw(self, rng):                    # rng: numpy.random.Generator
             return Flip() if rng.random() < 0.5 else NoChange()
 
-where ``Flip()`` is any callable from a batch of images (N, C, H, W) to one.
+where ``Flip()`` is any callable from a batch of images (N, C, H, W) to one. For configs it is registered
+by ``@mmgradaug.registry.BATCH_TRANSFORMS.register_module()``.
+
+A transform may say in ``sizes()`` to which (height, width) its draws resize, so that a network that cannot
+take one of them is refused when it is built.
 """
 
 import functools
@@ -19,14 +22,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Callable, Union
 
-import mmcv
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from mmgradaug.arguments import refuse_unknown_keys
-from mmgradaug.registry import BATCH_TRANSFORMS
 
 BatchOperation = Callable[[Tensor], Tensor]
 
@@ -66,8 +65,7 @@ class Scale:
 
     def scaled_size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) in pixels of an image after the scaling; at least 1."""
-        new_width, new_height = mmcv.rescale_size((width, height), self.factor)
-        return max(new_height, 1), max(new_width, 1)
+        return max(int(height * self.factor + 0.5), 1), max(int(width * self.factor + 0.5), 1)
 
     def __call__(self, images: Tensor) -> Tensor:
         return Resize(self.scaled_size(*images.shape[-2:]), align_corners=False)(images)
@@ -136,7 +134,6 @@ class Chain:
         return functools.reduce(lambda batch, operation: operation(batch), self.operations, images)
 
 
-@BATCH_TRANSFORMS.register_module()
 class Identity:
     """No transformation: sub-networks see the original images (RandWidth of Table 4)."""
 
@@ -144,7 +141,6 @@ class Identity:
         return NoChange()
 
 
-@BATCH_TRANSFORMS.register_module()
 class RandomResize:
     """Random scale: the whole batch resized to one of ``sizes``, all equally likely.
 
@@ -180,15 +176,17 @@ class RandomResize:
                 )
         if mode not in ('nearest', 'nearest-exact', 'bilinear', 'bicubic', 'area'):
             raise ValueError(f'RandomResize: mode {mode!r} is none of F.interpolate for images')
-        self.sizes = pairs
+        self.pairs = pairs
         self.mode = mode
         self.align_corners = align_corners
 
     def draw(self, rng: np.random.Generator) -> BatchOperation:
-        return Resize(self.sizes[rng.integers(len(self.sizes))], self.mode, self.align_corners)
+        return Resize(self.pairs[rng.integers(len(self.pairs))], self.mode, self.align_corners)
+
+    def sizes(self) -> list[tuple[int, int]]:
+        return list(self.pairs)
 
 
-@BATCH_TRANSFORMS.register_module()
 class RandomScale:
     """Random scale relative to the images' own size, the whole batch by one factor, all equally likely.
 
@@ -220,7 +218,6 @@ class RandomScale:
         return Scale(self.factors[rng.integers(len(self.factors))])
 
 
-@BATCH_TRANSFORMS.register_module()
 class RandomRotate90:
     """Random rotation by 0, 90, 180 or 270 degrees, all equally likely (paper, Section 4.3)."""
 
@@ -228,7 +225,6 @@ class RandomRotate90:
         return Rotate90(int(rng.integers(4)))
 
 
-@BATCH_TRANSFORMS.register_module()
 class RandomCrop:
     """Random crop: the same window of the whole batch (paper, Section 3.1: "random crops").
 
@@ -244,7 +240,7 @@ class RandomCrop:
     def __init__(
         self, sizes: Union[int, Sequence[Union[int, tuple[int, int]]]], padding: int = 0
     ) -> None:
-        self.sizes = RandomResize([sizes] if isinstance(sizes, int) else sizes).sizes
+        self.pairs = RandomResize([sizes] if isinstance(sizes, int) else sizes).pairs
         if isinstance(padding, bool) or not isinstance(padding, int) or padding < 0:
             raise ValueError(
                 f'RandomCrop: padding is a number of pixels, 0 or more, got {padding!r}'
@@ -252,11 +248,13 @@ class RandomCrop:
         self.padding = padding
 
     def draw(self, rng: np.random.Generator) -> BatchOperation:
-        size = self.sizes[rng.integers(len(self.sizes))]
+        size = self.pairs[rng.integers(len(self.pairs))]
         return Crop(size, float(rng.random()), float(rng.random()), self.padding)
 
+    def sizes(self) -> list[tuple[int, int]]:
+        return list(self.pairs)
 
-@BATCH_TRANSFORMS.register_module()
+
 class TorchvisionTransform:
     """Any transform of ``torchvision.transforms.v2``, drawn once for the whole batch.
 
@@ -299,38 +297,42 @@ class TorchvisionTransform:
         return TorchvisionOperation(self.name, int(rng.integers(2**31)), self.transform)
 
 
-@BATCH_TRANSFORMS.register_module()
 class Compose:
-    """Several transforms one after the other: rotate, then resize, is Scale&Rot of Table 5."""
+    """Several transforms one after the other: rotate, then resize, is Scale&Rot of Table 5.
 
-    def __init__(self, transforms: Sequence[Union[dict[str, Any], Any]]) -> None:
+    Raises:
+        TypeError: one of them has no ``draw(rng)``.
+        ValueError: there is none.
+    """
+
+    def __init__(self, transforms: Sequence[Any]) -> None:
         if not transforms:
-            raise ValueError(
-                "Compose needs one or more transforms; for none write dict(type='Identity')"
-            )
-        self.transforms = [build_batch_transform(transform) for transform in transforms]
+            raise ValueError('Compose needs one or more transforms; for none write Identity()')
+        self.transforms = [check_batch_transform(transform) for transform in transforms]
 
     def draw(self, rng: np.random.Generator) -> BatchOperation:
         return Chain(tuple(transform.draw(rng) for transform in self.transforms))
 
+    def sizes(self) -> list[tuple[int, int]]:
+        """Of the last part that resizes."""
+        found = [sizes for transform in self.transforms if (sizes := drawn_sizes(transform))]
+        return found[-1] if found else []
 
-def build_batch_transform(transform: Union[dict[str, Any], list[Any], Any]) -> Any:
-    """A batch transform from its config; a list means one after the other.
+
+def drawn_sizes(transform: Any) -> list[tuple[int, int]]:
+    """To which (height, width) a transform's draws resize; none if it does not say."""
+    sizes = getattr(transform, 'sizes', None)
+    return list(sizes()) if callable(sizes) else []
+
+
+def check_batch_transform(transform: Any) -> Any:
+    """The same object, if it is a batch transform; a list becomes one after the other.
 
     Raises:
-        KeyError: no batch transform of this name is registered.
         TypeError: the object has no ``draw(rng)``.
     """
     if isinstance(transform, (list, tuple)):
-        transform = dict(type='Compose', transforms=transform)
-    if isinstance(transform, dict):
-        kind = transform.get('type')
-        registered = BATCH_TRANSFORMS.get(kind) if isinstance(kind, str) else None
-        if registered is not None:
-            options = [key for key in transform if key != 'type']
-            refuse_unknown_keys(f'batch transform {registered.__name__}', options, registered)
-        # Whatever default_scope a config sets, the name is looked up among the batch transforms.
-        transform = BATCH_TRANSFORMS.build({'_scope_': 'mmgradaug', **transform})
+        return Compose(transform)
     if not callable(getattr(transform, 'draw', None)):
         raise TypeError(
             f'{type(transform).__name__} is not a batch transform: it has no draw(rng) that returns a '

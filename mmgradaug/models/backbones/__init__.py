@@ -1,4 +1,4 @@
-"""Backbones made to be slimmed. Any other convolutional backbone is converted by the model itself."""
+"""Backbones that OpenMMLab lacks, and ResNets with regularisers. GradAug narrows any other as well."""
 
 from .pyramidnet import PyramidNet
 from .resnet_cifar import SlimmableResNetCIFAR

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from mmgradaug.models.regularizers import add_regularizers
 from mmgradaug.registry import MODELS
-from mmgradaug.slimming import SlimmingError, kept_channels, make_slimmable
 
 from .wide_resnet import (
     INIT_CFG,
@@ -83,25 +82,13 @@ class _PyramidBlock(BaseModule):
         The input, pooled where there is a stride. Behind its channels come zeros, as many as the
         branch of the (sub-)network that runs has channels more.
         """
-        missing = _channels_out(self.last_conv) - x.shape[1]
-        if missing < 0:
-            raise SlimmingError(
-                f'{type(self).__name__} gets {x.shape[1]} channels and has {x.shape[1] + missing}: '
-                'its shortcut can only be padded'
-            )
+        # In a sub-network the weight has fewer outputs than the layer says.
+        missing = self.last_conv.weight.shape[0] - x.shape[1]
         x = self.pool(x)
         return F.pad(x, (0, 0, 0, 0, 0, missing)) if missing else x
 
     def forward(self, x: Tensor) -> Tensor:
         return self.drop_path(run_branch(self, self._branch, x)) + self.shortcut(x)
-
-
-def _channels_out(conv: nn.Conv2d) -> int:
-    """How many channels a convolution gives at the moment; a plain one always gives all of them."""
-    width = conv.dial.width if hasattr(conv, 'dial') else None
-    if width is None or conv.keep_outputs:
-        return conv.out_channels
-    return kept_channels(conv.out_channels, width)
 
 
 class PyramidBasicBlock(_PyramidBlock):
@@ -157,7 +144,7 @@ class PyramidBottleneck(_PyramidBlock):
 
 @MODELS.register_module()
 class PyramidNet(BaseBackbone):
-    """PyramidNet-depth of "Deep Pyramidal Residual Networks" (arXiv:1610.02915) for CIFAR, slimmable.
+    """PyramidNet-depth of "Deep Pyramidal Residual Networks" (arXiv:1610.02915) for CIFAR.
 
     Additive widening: a 3x3 convolution to 16 channels and a batch norm, then three stages of n blocks,
     of which each has alpha / 3n channels more than the one before (rounded to whole channels, times 4
@@ -186,7 +173,6 @@ class PyramidNet(BaseBackbone):
 
     Raises:
         ValueError: ``depth``, ``alpha``, ``out_indices`` or ``drop_path_rate`` is out of range.
-        SlimmingError: ``norm_cfg``, ``conv_cfg`` or ``act_cfg`` names layers that cannot be slimmed.
     """
 
     def __init__(
@@ -246,7 +232,6 @@ class PyramidNet(BaseBackbone):
         self.feat_dim = channels
         self.res_layers = ['layer1', 'layer2', 'layer3']  # by MMPretrain's name
         add_regularizers(self, regularizers)
-        make_slimmable(self)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         x = self.norm1(self.conv1(x))

@@ -8,12 +8,11 @@ from mmpretrain.models.backbones.resnet import BasicBlock
 
 from mmgradaug.models.regularizers import add_regularizers
 from mmgradaug.registry import MODELS
-from mmgradaug.slimming import make_slimmable
 
 
 @MODELS.register_module()
 class SlimmableResNetCIFAR(ResNet_CIFAR):
-    """ResNet-20, -32, -56, -110, ... of "Deep Residual Learning" (arXiv:1512.03385, Section 4.2), slimmable.
+    """ResNet-20, -32, -56, -110, ... of "Deep Residual Learning" (arXiv:1512.03385, Section 4.2).
 
     MMPretrain's ``ResNet_CIFAR`` has the depths of ImageNet only, with four stages. This one is a 3x3
     convolution and three stages of n basic blocks with 16, 32 and 64 channels, all MMPretrain's.
@@ -34,7 +33,6 @@ class SlimmableResNetCIFAR(ResNet_CIFAR):
 
     Raises:
         ValueError: ``depth`` is none of these.
-        SlimmingError: ``norm_cfg`` or ``conv_cfg`` names layers that cannot be slimmed.
     """
 
     def __init__(
@@ -55,4 +53,3 @@ class SlimmableResNetCIFAR(ResNet_CIFAR):
         )
         super().__init__(depth, **{**defaults, **kwargs})
         add_regularizers(self, regularizers)
-        make_slimmable(self)

@@ -7,12 +7,13 @@ from mmpretrain.models.backbones import ResNet
 
 from mmgradaug.models.regularizers import add_regularizers
 from mmgradaug.registry import MODELS
-from mmgradaug.slimming import make_slimmable
 
 
 @MODELS.register_module()
 class SlimmableResNet(ResNet):
-    """MMPretrain's ResNet, made slimmable when it is built.
+    """MMPretrain's ResNet, with regularisers of its residual blocks.
+
+    GradAug narrows any network that it can follow, so a stock ``mmpretrain.ResNet`` serves as well.
 
     Takes every argument of ``mmpretrain.ResNet``: ``depth`` in {18, 34, 50, 101, 152},
     ``out_indices``, ``frozen_stages``, ``norm_eval``, ``with_cp``, ``init_cfg``, ... The ``-D`` form of
@@ -34,9 +35,6 @@ class SlimmableResNet(ResNet):
 
     A frozen stage, or a BN with ``norm_eval``, normalises a sub-network with the first entries of the
     full network's running statistics.
-
-    Raises:
-        SlimmingError: ``norm_cfg`` or ``conv_cfg`` names layers that cannot be slimmed.
     """
 
     def __init__(
@@ -44,4 +42,3 @@ class SlimmableResNet(ResNet):
     ) -> None:
         super().__init__(depth, **kwargs)
         add_regularizers(self, regularizers)
-        make_slimmable(self)

@@ -14,7 +14,6 @@ from torch.utils.checkpoint import checkpoint
 
 from mmgradaug.models.regularizers import add_regularizers
 from mmgradaug.registry import MODELS
-from mmgradaug.slimming import make_slimmable
 
 INIT_CFG = [
     dict(type='Kaiming', layer=['Conv2d']),  # normal, fan_out
@@ -70,7 +69,7 @@ def run_branch(block: nn.Module, branch: Callable[[Tensor], Tensor], x: Tensor) 
 
 @contextmanager
 def _scratch_buffers(module: nn.Module) -> Iterator[None]:
-    """Inside, what the layers write into their buffers is lost."""
+    """Inside, what the layers write into their buffers is lost; the same tensors are saved for backward."""
     before = [(layer, dict(layer._buffers)) for layer in module.modules() if layer._buffers]
     for layer, buffers in before:
         layer._buffers.update({k: None if v is None else v.clone() for k, v in buffers.items()})
@@ -164,7 +163,7 @@ class WideBasicBlock(BaseModule):
 
 @MODELS.register_module()
 class WideResNet(BaseBackbone):
-    """WRN-depth-widen_factor of "Wide Residual Networks" (arXiv:1605.07146), slimmable.
+    """WRN-depth-widen_factor of "Wide Residual Networks" (arXiv:1605.07146).
 
     As in its authors' Torch code: a 3x3 convolution to 16 channels, three stages of (depth - 4) / 6
     pre-activation basic blocks with 16k, 32k and 64k channels (k is ``widen_factor``), a batch norm and
@@ -197,7 +196,6 @@ class WideResNet(BaseBackbone):
     Raises:
         ValueError: ``depth``, ``widen_factor``, ``out_indices``, ``dropout``, ``drop_path_rate`` or
             ``input_noise`` is out of range.
-        SlimmingError: ``norm_cfg``, ``conv_cfg`` or ``act_cfg`` names layers that cannot be slimmed.
     """
 
     def __init__(
@@ -258,7 +256,6 @@ class WideResNet(BaseBackbone):
         self.feat_dim = channels
         self.res_layers = ['layer1', 'layer2', 'layer3']  # by MMPretrain's name
         add_regularizers(self, regularizers)
-        make_slimmable(self)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         if self.training and self.input_noise:

@@ -55,6 +55,17 @@ class DetectionBatch:
     pad_segmentation: bool = True
     segmentation_padding: int = 255
 
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def transform(self, operation: BatchOperation) -> 'DetectionBatch':
+        """The batch after an operation; see :func:`transform_batch`."""
+        return transform_batch(operation, self)
+
+    def select(self, indices: Tensor) -> 'DetectionBatch':
+        samples = [self.data_samples[i] for i in indices.tolist()]
+        return replace(self, inputs=self.inputs[indices], data_samples=samples)
+
 
 @functools.singledispatch
 def transform_batch(operation: BatchOperation, batch: DetectionBatch) -> DetectionBatch:

@@ -25,7 +25,6 @@ from mmdet.models.roi_heads.bbox_heads import BBoxHead
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from torch import Tensor, nn
 
-from mmgradaug.slimming import subnetwork
 from mmgradaug.subnets import SoftLabelLoss
 
 from .detection_batch import DetectionBatch, image_factors
@@ -46,8 +45,8 @@ class RoISoftLabels:
         extractor: cuts the RoIs out of feature maps.
         head: a BBoxHead or FCNMaskHead.
         rois: (K, 5): number of the image, then x1, y1, x2, y2 in the original batch.
-        cls_score: (K, classes + 1) logits, the background last; for a mask head those of the box head
-            on the same RoIs.
+        cls_score: (K, classes + 1) logits, the background last; for a mask head those of the box head of
+            its stage on the same RoIs.
         values: box deltas (K, 4) or (K, 4 * classes), or mask logits (K, classes or 1, h, w).
     """
 
@@ -281,15 +280,15 @@ def record_soft_labels(
     finally:
         for hook in hooks:
             hook.remove()
+    box_head = None
     for labels in found.rois:
-        if labels.cls_score is None:
-            # Which class's mask counts: the box head's word on the same RoIs, as at test time.
-            extractor, head = box_parts[-1]
-            feats = seen[labels.extractor][0]
-            # As a sub-network of full width, so that a batch norm does not count the batch twice.
-            with torch.no_grad(), subnetwork(model, 1.0):
-                roi_feats = extractor(feats, labels.rois)
-                labels.cls_score = head(roi_feats)[0]
+        if isinstance(labels.head, BBoxHead):
+            box_head = labels
+        else:
+            # Which class's mask counts: what the box head of the same stage said of the same RoIs, the
+            # positive ones among its own.
+            same = (labels.rois[:, None] == box_head.rois[None]).all(-1)
+            labels.cls_score = box_head.cls_score[same.int().argmax(1)]
 
 
 def _modules(part: nn.Module) -> list[nn.Module]:

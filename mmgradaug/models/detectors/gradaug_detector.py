@@ -14,10 +14,9 @@ from torch import Tensor
 
 from mmgradaug.engine import GradAugMixin
 from mmgradaug.registry import MODELS
-from mmgradaug.slimming import SlimmingError, convert_layers
-from mmgradaug.subnets import BatchOperation, NoChange
+from mmgradaug.subnets import NoChange
 
-from .detection_batch import DetectionBatch, transform_batch
+from .detection_batch import DetectionBatch
 from .detection_soft_labels import PARTS, DetectionSoftLabels, check_soft_labels, record_soft_labels
 
 GROUND_TRUTH, SOFT_LABELS = 'ground_truth', 'soft_labels'
@@ -26,7 +25,7 @@ GROUND_TRUTH, SOFT_LABELS = 'ground_truth', 'soft_labels'
 class GradAugDetectorMixin(GradAugMixin):
     """What a detector needs to train by GradAug; comes first among the bases.
 
-    The backbone is slimmed; neck and heads keep their outputs and take fewer inputs. (The authors did
+    The backbone's channels are narrowed; neck and heads give all of theirs and may take fewer. (The authors did
     not publish their detection code. Of a sister method the first author says: "replace Conv and BN
     layers (in the backbone network) ... Then just follow the same training scheme as in
     classification", github.com/taoyang1122/MutualNet, issue 10.) The paper trains Mask R-CNN this way,
@@ -53,7 +52,7 @@ class GradAugDetectorMixin(GradAugMixin):
 
     Raises:
         TypeError, ValueError: a hyperparameter is unknown, or does not fit the others or the detector.
-        SlimmingError: the backbone has nothing to slim or cannot be slimmed.
+        SlimmingError: the backbone has no sub-networks.
     """
 
     example_transforms = "dict(type='RandomScale', factors=[1.0, 0.857, 0.714, 0.571])"
@@ -91,24 +90,12 @@ class GradAugDetectorMixin(GradAugMixin):
         # Which kind of operation a transform draws does not depend on the numbers drawn.
         operation = self.subnet_sampler.transform.draw(np.random.default_rng(0))
         example = DetDataSample(metainfo=dict(img_shape=(8, 8)))
-        transform_batch(operation, DetectionBatch(torch.zeros(1, 1, 8, 8), [example]))
+        DetectionBatch(torch.zeros(1, 1, 8, 8), [example]).transform(operation)
 
     @property
     def leaves_parameters_unused(self) -> bool:
         # Soft labels reach some heads' outputs only.
         return super().leaves_parameters_unused or self.subnets_learn == SOFT_LABELS
-
-    def slim(self) -> int:
-        num_layers = convert_layers(self.backbone)
-        if num_layers == 0:
-            raise SlimmingError(
-                f'{type(self.backbone).__name__} has no layer to slim, so every sub-network would be '
-                'the full network'
-            )
-        for name, part in self.named_children():
-            if name not in ('backbone', 'data_preprocessor', 'soft_label_loss'):
-                num_layers += convert_layers(part, keep_outputs=True)
-        return num_layers
 
     def trial_forward(self, images: Tensor) -> Any:
         if self.with_neck:
@@ -121,46 +108,7 @@ class GradAugDetectorMixin(GradAugMixin):
         samples = [DetDataSample(metainfo=dict(shapes, scale_factor=(1.0, 1.0))) for _ in images]
         return self._forward(images, samples)
 
-    def full_pass(
-        self, *, inputs: Tensor, data_samples: list[DetDataSample], give_soft_labels: bool
-    ) -> tuple[dict[str, Any], Optional[DetectionSoftLabels]]:
-        """Losses of the full network, and its soft labels where sub-networks learn from them.
-
-        Args:
-            inputs: (N, C, H, W), preprocessed and padded.
-            data_samples: N samples with their annotations.
-            give_soft_labels: False where no sub-network follows.
-        """
-        # Some heads write into the annotations, which sub-networks still need.
-        batch = transform_batch(NoChange(), self._batch(inputs, data_samples))
-        if not give_soft_labels or self.subnets_learn == GROUND_TRUTH:
-            return self.loss(batch.inputs, batch.data_samples), None
-        with record_soft_labels(self, batch, self.soft_label_parts) as soft_labels:
-            losses = self.loss(batch.inputs, batch.data_samples)
-        return losses, soft_labels
-
-    def subnet_pass(
-        self,
-        *,
-        inputs: Tensor,
-        data_samples: list[DetDataSample],
-        transform: BatchOperation,
-        soft_labels: Optional[DetectionSoftLabels],
-    ) -> dict[str, Any]:
-        """Losses of the sub-network that the model is at the moment.
-
-        Args:
-            inputs: (N, C, H, W), preprocessed and padded, not yet transformed.
-            data_samples: N samples with their annotations, not yet transformed.
-            transform: of the batch.
-            soft_labels: what :meth:`full_pass` returned.
-        """
-        batch = transform_batch(transform, self._batch(inputs, data_samples))
-        if soft_labels is None:
-            return self.loss(batch.inputs, batch.data_samples)
-        return soft_labels.losses(self, batch, self.soft_label_loss)
-
-    def _batch(self, inputs: Tensor, data_samples: list[DetDataSample]) -> DetectionBatch:
+    def make_batch(self, inputs: Tensor, data_samples: list[DetDataSample]) -> DetectionBatch:
         preprocessor = self.data_preprocessor
         return DetectionBatch(
             inputs,
@@ -171,6 +119,34 @@ class GradAugDetectorMixin(GradAugMixin):
             pad_segmentation=getattr(preprocessor, 'pad_seg', False),
             segmentation_padding=getattr(preprocessor, 'seg_pad_value', 255),
         )
+
+    def full_pass(
+        self, batch: DetectionBatch, record: bool
+    ) -> tuple[dict[str, Any], Optional[DetectionSoftLabels]]:
+        """Losses of the full network, and its soft labels where sub-networks learn from them."""
+        # Some heads write into the annotations, which sub-networks still need.
+        batch = batch.transform(NoChange())
+        if not record or self.subnets_learn == GROUND_TRUTH:
+            return self.loss(batch.inputs, batch.data_samples), None
+        with record_soft_labels(self, batch, self.soft_label_parts) as soft_labels:
+            losses = self.loss(batch.inputs, batch.data_samples)
+        return losses, soft_labels
+
+    def subnet_pass(
+        self, batch: DetectionBatch, recorded: Optional[DetectionSoftLabels]
+    ) -> dict[str, Any]:
+        """Losses of the sub-network that the model is at the moment, on the transformed batch."""
+        if recorded is None:
+            return self.loss(batch.inputs, batch.data_samples)
+        return recorded.losses(self, batch, self.soft_label_loss)
+
+
+def __getattr__(name: str) -> Any:
+    """The GradAug form of a registered detector by its name, which pickle looks up."""
+    found = MMDET_MODELS.get(name[len('GradAug') :]) if name.startswith('GradAug') else None
+    if isinstance(found, type) and issubclass(found, BaseDetector):
+        return gradaug_detector_class(found)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
 @functools.cache
@@ -218,5 +194,7 @@ def GradAugDetector(detector: Optional[str] = None, **config: Any) -> BaseDetect
         )
     known = inspect.signature(found).parameters
     if 'backbone' not in known and not any(p.kind is p.VAR_KEYWORD for p in known.values()):
-        raise TypeError(f'{found.__name__} has no backbone of its own that could be slimmed')
+        raise TypeError(
+            f'{found.__name__} has no backbone of its own whose channels could be narrowed'
+        )
     return gradaug_detector_class(found)(**config)

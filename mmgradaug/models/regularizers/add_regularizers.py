@@ -7,7 +7,6 @@ from mmcv.cnn.bricks import DropPath
 from torch import nn
 
 from mmgradaug.arguments import refuse_unknown_keys
-from mmgradaug.slimming import residual_blocks
 
 from .drop_block import DropBlock
 from .shake_drop import ShakeDrop
@@ -48,8 +47,8 @@ def add_regularizers(
                 'model.train_cfg.augments, Cutout is a step of the data pipeline, stochastic depth is '
                 'drop_path_rate'
             )
-        blocks = residual_blocks(backbone)
-        if not blocks or not all(hasattr(block, 'drop_path') for block in blocks):
+        blocks = [block for block in backbone.modules() if hasattr(block, 'drop_path')]
+        if not blocks:
             raise ValueError(
                 f'regularizers: {type(backbone).__name__} has no residual blocks with a drop_path to put '
                 f'{kind} into; take SlimmableResNet, WideResNet, PyramidNet or SlimmableResNetCIFAR'

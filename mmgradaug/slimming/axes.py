@@ -1,0 +1,30 @@
+"""What sub-networks are drawn by: width, depth, and whatever comes next."""
+
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import numpy as np
+from torch import nn
+
+
+class Choice(Protocol):
+    """One draw along an axis: a plain value that can be compared and printed."""
+
+    def enter(self, model: nn.Module) -> AbstractContextManager[nn.Module]:
+        """A context in which the model is this sub-network."""
+
+    def log_values(self, model: nn.Module) -> dict[str, float]:
+        """What the training log shows of it."""
+
+
+class Axis(Protocol):
+    """A way to draw sub-networks. The sampler, the model and the hook know axes by these methods alone."""
+
+    def bind(self, model: nn.Module) -> None:
+        """Find out what has to be known of the model; an error if it has no such sub-networks."""
+
+    def draw(self, rng: np.random.Generator, number: int) -> list[Choice]:
+        """That many choices, from these random numbers alone."""
+
+    def describe(self) -> str:
+        """For the log: '0.9 to 1 of the channels'."""

@@ -1,0 +1,76 @@
+"""Residual blocks, as the trace sees them: what goes in comes out again, with a branch added."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Optional, Union
+
+from torch import nn
+
+ADDITIONS = ('add', 'add_', '__add__')
+# An activation behind the addition, which a block without its branch still has.
+ACTIVATIONS = {'relu': 'relu', 'relu_': 'relu'}
+UNCHANGED = ('clone', 'alias', 'detach', '_to_copy', 'contiguous')
+
+
+@dataclass(frozen=True)
+class Route:
+    """How an input of a module reaches a tensor.
+
+    Args:
+        argument: which input: its position, or its name.
+        through: the name of a submodule that it passes, a projection for instance; None if it does not.
+        added: whether something was added to it.
+        activation: what was applied after that.
+    """
+
+    argument: Union[int, str] = 0
+    through: Optional[str] = None
+    added: bool = False
+    activation: Optional[str] = None
+
+    @property
+    def direct(self) -> bool:
+        return self.through is None and not self.added and self.activation is None
+
+
+def follow_addition(
+    name: str, inputs: Sequence[dict[int, Route]], active: set[int]
+) -> dict[int, Route]:
+    """The routes to an operation's result from those to its inputs, for the calls that are running."""
+    if name in UNCHANGED:
+        routes = inputs[0]
+    elif name in ACTIVATIONS:
+        routes = {
+            call: replace(route, activation=ACTIVATIONS[name])
+            for call, route in inputs[0].items()
+            if route.added and route.activation is None
+        }
+    elif name in ADDITIONS and len(inputs) == 2:
+        routes: dict[int, Any] = {}
+        for call in {*inputs[0], *inputs[1]}:
+            open_routes = [
+                each[call] for each in inputs if call in each and each[call].activation is None
+            ]
+            if open_routes:
+                # The shortcut, if a branch of one submodule could be taken for it too.
+                route = min(open_routes, key=lambda r: r.through is not None)
+                routes[call] = replace(route, added=True)
+    else:
+        return {}
+    return {call: route for call, route in routes.items() if call in active}
+
+
+def find_blocks(model: nn.Module, routes: dict[str, Optional[Route]]) -> dict[str, Route]:
+    """The residual blocks among traced modules: elements of a list of layers, the innermost ones."""
+    modules = dict(model.named_modules())
+    found = {}
+    for name, route in routes.items():
+        parent = modules.get(name.rpartition('.')[0])
+        listed = isinstance(parent, (nn.Sequential, nn.ModuleList, nn.ModuleDict))
+        if route is not None and route.added and listed:
+            found[name] = route
+    return {
+        name: found[name]
+        for name in modules
+        if name in found and not any(other.startswith(f'{name}.') for other in found)
+    }

@@ -1,0 +1,237 @@
+"""The passes of one GradAug iteration, written once, and GradAug for any training loop of PyTorch."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Callable, Optional, Union
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mmgradaug.slimming import plan_channels
+from mmgradaug.slimming.planning import check_sizes
+from mmgradaug.subnets import (
+    Batch,
+    ImageBatch,
+    SoftLabelLoss,
+    Subnet,
+    SubnetSampler,
+    drawn_sizes,
+)
+
+LogValues = dict[str, Union[Tensor, float]]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One of the n + 1 passes of an iteration.
+
+    Args:
+        index: 0 for the full network, then 1 to n.
+        subnet: None for the full network.
+        last: gradients are exchanged between ranks, and the update follows.
+    """
+
+    index: int
+    subnet: Optional[Subnet]
+    last: bool
+
+    @property
+    def name(self) -> str:
+        return 'full' if self.subnet is None else f'subnet{self.index - 1}'
+
+
+def run_passes(
+    model: nn.Module,
+    run: nn.Module,
+    subnets: Sequence[Subnet],
+    forward: Callable[[Pass], tuple[Tensor, dict[str, Tensor]]],
+    backward: Callable[[Tensor, Pass], None],
+) -> LogValues:
+    """One iteration: the full network, then each sub-network (Algorithm 1).
+
+    Each of the n + 1 passes goes forward and backward on its own and gradients add up (Eq. 4: a sum,
+    not a mean), so no two passes' activations are alive together. Gradients are exchanged between ranks in
+    the last pass alone.
+
+    Args:
+        model: the network.
+        run: what ``forward`` calls: ``model`` itself, or the distributed wrapper around it.
+        subnets: of this iteration.
+        forward: computes a pass's loss, a scalar, and its parts for the log.
+        backward: of that loss.
+
+    Returns:
+        Values for the log: ``loss`` (the sum), ``loss_full`` and the full pass's own parts,
+        ``loss_subnet{i}`` and what describes the sub-network, such as ``width_subnet{i}``.
+    """
+    log_values: LogValues = {}
+    for index, subnet in enumerate([None, *subnets]):
+        each = Pass(index, subnet, last=index == len(subnets))
+        # The backward pass too belongs inside the sub-network: with_cp computes layers again there.
+        with ExitStack() as stack:
+            if subnet is not None:
+                stack.enter_context(subnet.enter(model))
+            if not each.last and hasattr(run, 'no_sync'):
+                stack.enter_context(run.no_sync())
+            loss, parts = forward(each)
+            backward(loss, each)
+        # Detached, or the log would keep the pass's graph alive through the next one.
+        loss = loss.detach()
+        log_values['loss'] = log_values['loss'] + loss if index else loss
+        log_values[f'loss_{each.name}'] = loss
+        if subnet is None:
+            log_values.update({k: v.detach() for k, v in parts.items() if k != 'loss'})
+        else:
+            for name, value in subnet.log_values(model).items():
+                log_values[f'{name}_{each.name}'] = value
+        del loss, parts
+    return log_values
+
+
+class GradAug:
+    """GradAug (NeurIPS 2020) in a training loop of one's own.
+
+    Example::
+
+        gradaug = GradAug(model, num_subnets=3, min_width=0.8, transforms=RandomScale([1, 0.875, 0.75]))
+        for images, labels in loader:
+            losses = gradaug.backward(images, labels, criterion)   # n + 1 backward passes, gradients add up
+            optimizer.step()
+            optimizer.zero_grad()
+
+    The model stays what it is, and so do its checkpoints. It may be wrapped in
+    ``DistributedDataParallel``: gradients are exchanged once an iteration, and each rank calls
+    :meth:`backward` with its own images.
+
+    Args:
+        model: any network that maps a batch of images (N, C, H, W) to logits (N, classes).
+        num_subnets, min_width, transforms, smallest_if_single, survival_prob: see
+            :class:`~mmgradaug.subnets.SubnetSampler`.
+        seed: of the draws, which are a function of (seed, iteration).
+        soft_label_loss: of a sub-network's logits and the full network's; ``SoftLabelLoss()`` by default.
+        example_input: a batch that the model accepts, where it accepts no ordinary images; see
+            :func:`~mmgradaug.slimming.plan_channels`.
+        within: names of the submodules whose channels are narrowed; None for all.
+        logits: takes the logits out of what the model returns, where that is more than one tensor.
+
+    Raises:
+        TypeError, ValueError: a hyperparameter is out of its range, or the distributed wrapper cannot do
+            what is asked of it.
+        SlimmingError: the model has no sub-networks, or cannot take a size that ``transforms`` draws.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        num_subnets: int = 3,
+        min_width: float = 0.9,
+        transforms: Any = None,
+        *,
+        seed: int = 0,
+        smallest_if_single: bool = False,
+        survival_prob: float = 1.0,
+        soft_label_loss: Optional[Callable[[Tensor, Tensor], Tensor]] = None,
+        example_input: Any = None,
+        within: Optional[Sequence[str]] = None,
+        logits: Callable[[Any], Tensor] = lambda outputs: outputs,
+    ) -> None:
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise ValueError(f'seed must be a whole number, 0 or more, got {seed!r}')
+        self.model = model
+        self.network = model.module if isinstance(model, DistributedDataParallel) else model
+        self.sampler = SubnetSampler(
+            num_subnets, min_width, transforms, smallest_if_single, survival_prob
+        )
+        self.soft_label_loss = SoftLabelLoss() if soft_label_loss is None else soft_label_loss
+        self.logits = logits
+        self.seed = seed
+        self.iteration = 0
+        plan = plan_channels(self.network, example_input, within=within)
+        check_sizes(self.network, plan, drawn_sizes(self.sampler.transform))
+        self.sampler.bind(self.network)
+        if isinstance(model, DistributedDataParallel):
+            _check_wrapper(model, self.sampler)
+
+    def backward(
+        self,
+        images: Tensor,
+        targets: Any,
+        criterion: Callable[[Any, Any], Tensor],
+        *,
+        backward: Callable[[Tensor], None] = Tensor.backward,
+        iteration: Optional[int] = None,
+    ) -> LogValues:
+        """All passes of one iteration, forward and backward; the optimizer's step is the caller's.
+
+        Under ``torch.autocast`` the forward passes run in its precision.
+
+        Args:
+            images: (N, C, H, W), as the full network sees them: after normalisation, Mixup or CutMix.
+            targets: whatever ``criterion`` takes.
+            criterion: the full network's loss, of (the model's output, targets); a scalar.
+            backward: of each pass's loss. With a GradScaler ``lambda loss: scaler.scale(loss).backward()``,
+                with k batches an update ``lambda loss: (loss / k).backward()``, in Lightning
+                ``self.manual_backward``.
+            iteration: the number of this iteration; by default they are counted from 0.
+
+        Returns:
+            Losses, detached, and widths; see :func:`run_passes`.
+
+        Raises:
+            TypeError: the logits are no tensor.
+        """
+        if iteration is not None:
+            self.iteration = iteration
+        subnets = self.sampler.sample(self.seed, self.iteration)
+        batch: Batch = ImageBatch(images)
+        soft_labels: list[Tensor] = []
+
+        def forward(each: Pass) -> tuple[Tensor, dict[str, Tensor]]:
+            # Where one autocast context spans iterations, weights from before the last update are in its cache.
+            torch.clear_autocast_cache()
+            if each.subnet is None:
+                outputs = self.model(images)
+                soft_labels.append(self._logits(outputs).detach())
+                return criterion(outputs, targets), {}
+            seen = batch.transform(each.subnet.transform)
+            outputs = self.model(seen.images)
+            return self.soft_label_loss(self._logits(outputs), soft_labels[0]), {}
+
+        def run_backward(loss: Tensor, each: Pass) -> None:
+            with torch.autocast(images.device.type, enabled=False):
+                backward(loss)
+
+        log_values = run_passes(self.network, self.model, subnets, forward, run_backward)
+        self.iteration += 1
+        return log_values
+
+    def _logits(self, outputs: Any) -> Tensor:
+        logits = self.logits(outputs)
+        if not isinstance(logits, Tensor):
+            raise TypeError(
+                f'the model returns a {type(logits).__name__}, from which GradAug cannot take logits: '
+                'write GradAug(..., logits=lambda outputs: outputs[0]), for instance'
+            )
+        return logits
+
+    def state_dict(self) -> dict[str, int]:
+        """What to save beside the model, so that a resumed run draws what an uninterrupted one would."""
+        return {'seed': self.seed, 'iteration': self.iteration}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on where :meth:`state_dict` was taken."""
+        self.seed, self.iteration = state['seed'], state['iteration']
+
+
+def _check_wrapper(model: DistributedDataParallel, sampler: SubnetSampler) -> None:
+    if model.static_graph:
+        raise ValueError(
+            'static_graph means the same graph in every pass, which sub-networks have not: leave it out'
+        )
+    if sampler.leaves_parameters_unused and not model.find_unused_parameters:
+        raise ValueError(
+            'sub-networks by depth leave parameters without gradient, for which DDP would wait: write '
+            'DistributedDataParallel(model, find_unused_parameters=True)'
+        )
