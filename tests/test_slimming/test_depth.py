@@ -11,7 +11,7 @@ from torch import nn
 
 from mmgradaug.slimming import (
     SlimmingError,
-    make_slimmable,
+    plan_channels,
     residual_blocks,
     subnetwork,
     without_blocks,
@@ -88,8 +88,61 @@ def test_what_cannot_be_dropped_is_said():
         without_blocks(network, (1,)),
     ):
         pass
-    # A subclass's forward is not the plain block's; squeeze-and-excitation for one.
-    assert residual_blocks(SEResNet(50)) == []
+
+
+def test_blocks_of_transformers_and_other_networks_are_seen_by_the_trace():
+    """What is left of a network without any block, by its own layers; and how many blocks there are."""
+    from torchvision.models import convnext, swin_transformer, vision_transformer
+
+    torch.manual_seed(0)
+    images = torch.randn(2, 3, 32, 32)
+    vit = vision_transformer.VisionTransformer(32, 8, 4, 2, 16, 32, num_classes=5).eval()
+    convnext_ = convnext.ConvNeXt(
+        [convnext.CNBlockConfig(8, 16, 2), convnext.CNBlockConfig(16, None, 3)],
+        layer_scale=1.0,
+        num_classes=5,
+    ).eval()
+    swin = swin_transformer.SwinTransformer([2, 2], 8, [2, 2], [1, 2], [4, 4], num_classes=5).eval()
+    nn.init.normal_(vit.heads.head.weight)
+    expected = {}
+    tokens = vit._process_input(images)
+    tokens = torch.cat([vit.class_token.expand(2, -1, -1), tokens], 1) + vit.encoder.pos_embedding
+    expected[vit] = (vit.heads(vit.encoder.ln(tokens)[:, 0]), 4)
+    x = convnext_.features[2](convnext_.features[0](images))
+    expected[convnext_] = (convnext_.classifier(convnext_.avgpool(x)), 5)
+    x = swin.norm(swin.features[2](swin.features[0](images)))
+    expected[swin] = (swin.head(swin.avgpool(swin.permute(x)).flatten(1)), 4)
+    for model, (outputs, blocks) in expected.items():
+        plan_channels(model, images)
+        assert len(residual_blocks(model)) == blocks, type(model)
+        with without_blocks(model, range(blocks)):
+            torch.testing.assert_close(model(images), outputs)
+        with without_blocks(model, (1,)):
+            assert (model(images) - outputs).abs().max() > 1e-4
+    # A subclass's blocks too; squeeze-and-excitation for one.
+    assert len(residual_blocks(SEResNet(50, base_channels=16))) == 16
+
+
+class OwnShortcut(nn.Module):
+    """A block that the trace cannot see through, which names its shortcut."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(6, 6, 1)
+
+    def shortcut(self, x):
+        return x * 2
+
+    def forward(self, x):
+        return self.conv(x) + x * 2
+
+
+def test_a_block_may_name_its_shortcut():
+    net = nn.Sequential(nn.Conv2d(3, 6, 1), OwnShortcut(), nn.Conv2d(6, 2, 1))
+    x = torch.randn(2, 3, 4, 4)
+    assert residual_blocks(net) == [net[1]]
+    with without_blocks(net, (0,)):
+        assert torch.equal(net(x), net[2](net[0](x) * 2))
 
 
 def naive_step(stock, batch, subnets):
@@ -140,15 +193,14 @@ def test_gradient_of_a_step_is_the_naive_sum_and_statistics_move_in_the_full_pas
 def test_a_network_without_residual_blocks_is_refused():
     with pytest.raises(SlimmingError, match='survival_prob=0.5 draws sub-networks by depth'):
         stock_and_gradaug(
-            gradaug_config(survival_prob=0.5),
-            backbone=dict(type='mmpretrain.MobileNetV2', widen_factor=0.25),
-            head=dict(type='mmpretrain.LinearClsHead', num_classes=5, in_channels=1280),
+            gradaug_config(survival_prob=0.5, transforms=dict(type='Identity')),
+            backbone=dict(type='mmpretrain.VGG', depth=11, norm_cfg=dict(type='BN')),
+            head=dict(type='mmpretrain.LinearClsHead', num_classes=5, in_channels=512),
         )
 
 
 def test_depth_and_width_together():
     network = ResNet(18, **SMALL)
-    make_slimmable(network)
     images = torch.randn(2, 3, 32, 32)
     network.eval()
     expected = silenced(network, (1, 4))
