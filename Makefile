@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 TEST_JOBS ?= 2
 
 VENV := .venv
-CODE := $(wildcard mmgradaug mmcv_ext_fallback configs tools tests benchmarks)
+CODE := $(wildcard mmgradaug mmcv_ext_fallback configs tools tests benchmarks examples)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup quickstart quickstart-detection test lint format doctor clean
