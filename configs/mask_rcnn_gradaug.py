@@ -14,7 +14,7 @@
 # Assumed:  - What configs/coco/baseline_mask_rcnn_r50.py assumes of schedule, image size and split.
 #           - n = 3, alpha = 0.9 as on ImageNet, and its sizes {224, 192, 160, 128} as factors: 1000x600, 857x514,
 #             714x429, 571x343.
-#           - The backbone is slimmed, FPN and heads keep their outputs (the first author, of a sister method).
+#           - The backbone is narrowed, FPN and heads give all of their outputs (the first author, of a sister method).
 #           - Sub-networks learn from the ground truth: the simplest reading of "directly applied", since it needs no
 #             decision on how outputs of detectors are compared. The other reading, soft labels of the full network:
 #             --cfg-options model.gradaug.subnets_learn=soft_labels
