@@ -1,9 +1,12 @@
-"""Loading of MMEngine's checkpoints: by PyTorch's safe unpickler, and without running what is in them."""
+"""Loading of MMEngine's checkpoints: whole ones only, by PyTorch's safe unpickler, running nothing in them."""
 
 import functools
 import logging
 import pickle
-from typing import Any, Callable
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Callable, Optional, Union
 
 import numpy as np
 import torch
@@ -12,6 +15,9 @@ from mmengine.runner import CheckpointLoader
 
 # What a HistoryBuffer pickles of itself: its statistics, as getattr(HistoryBuffer, name).
 STATISTICS = ('min', 'max', 'current', 'mean')
+
+# How a zip archive begins, as which torch.save writes since PyTorch 1.6.
+ZIP = b'PK\x03\x04'
 
 
 def allow_checkpoint_globals() -> None:
@@ -78,3 +84,103 @@ def never_run_config_text() -> None:
 
     load_checkpoint.drops_config_text = True
     CheckpointLoader.load_checkpoint = classmethod(load_checkpoint)
+
+
+def damage_of(path: Union[str, Path]) -> Optional[str]:
+    """What keeps a file from being a whole checkpoint; None if nothing does.
+
+    ``torch.save`` writes a zip archive in which every record has a checksum (CRC-32), which ``torch.load``
+    does not compare: it loads a file with zeros in its middle without complaint. Here every record is
+    read and compared, which takes about a second per gigabyte. A checkpoint of before PyTorch 1.6 is one
+    pickle, without checksums; of it nothing can be said.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return 'is a folder'
+    if not path.is_file():
+        return 'is not there'
+    start = start_of(path)
+    if not start:
+        return 'is empty'
+    if start != ZIP:
+        # 0x80 begins a pickle.
+        return None if start[0] == 0x80 else 'is not a file that torch.save writes'
+    try:
+        with zipfile.ZipFile(path) as archive:
+            record = archive.testzip()
+    except zipfile.BadZipFile:
+        return 'is cut off, or its table of contents is damaged'
+    except Exception as error:  # a damaged table of contents can make zipfile say anything
+        return f'has a damaged table of contents ({type(error).__name__}: {error})'
+    return None if record is None else f'is damaged: {record} does not match its checksum'
+
+
+def start_of(path: Path) -> bytes:
+    """The first four bytes of a file."""
+    with path.open('rb') as file:
+        return file.read(4)
+
+
+class DamagedCheckpointError(RuntimeError):
+    """A file is not, or no longer, a whole checkpoint."""
+
+
+# In place of MMEngine's loader of local files, so that every tool, stock ones too, refuses damaged ones.
+@CheckpointLoader.register_scheme(prefixes='', force=True)
+def load_from_local(filename: str, map_location: Any = None) -> Any:
+    """What is in a local checkpoint, which has been found whole.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DamagedCheckpointError: it is a folder, empty, cut off, damaged, or no checkpoint.
+    """
+    path = Path(filename).expanduser()
+    damage = damage_of(path)
+    if damage == 'is not there':
+        raise FileNotFoundError(f'{path} can not be found.')
+    if damage is None:
+        try:
+            return torch.load(path, map_location=map_location)
+        except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+            if 'PytorchStreamReader' not in str(error) and start_of(path) == ZIP:
+                raise  # a whole file that holds what is not allowed, or does not fit the device
+            damage = f'is not a checkpoint that PyTorch can read ({error})'
+    raise DamagedCheckpointError(
+        f'the checkpoint {path} {damage}. Take another one; --resume without a file takes the newest '
+        'whole one of the work dir'
+    )
+
+
+def newest_whole_checkpoint(
+    folders: Iterable[Union[str, Path]],
+) -> tuple[Optional[Path], list[str]]:
+    """The checkpoint from which training should go on.
+
+    Not what ``last_checkpoint`` names, since that file can be missing, or out of date after a kill. Which
+    is the newest is said by the checkpoints themselves (time, then iteration), so copied folders do as well.
+    Checkpoints without an optimizer's state, such as MMEngine's ``best_*.pth``, are not for resuming and
+    are passed over.
+
+    Args:
+        folders: where to look, not in folders below.
+
+    Returns:
+        The path, or None if there is no whole one; and what was skipped and why, a sentence each.
+    """
+    dated, skipped = [], []
+    for path in sorted({path for folder in folders for path in Path(folder).glob('*.pth')}):
+        try:
+            # Mapped, not read: only the table of contents and the pickle.
+            contents = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
+            meta = contents['meta']
+            if 'optimizer' in contents:
+                dated.append((meta['time'], meta['iter'], path))
+        except Exception as error:  # whatever a damaged file, or one of another kind, brings about
+            damage = damage_of(path) or f'is no checkpoint of a training ({type(error).__name__})'
+            skipped.append(f'{path} {damage}')
+    for _, _, path in sorted(dated, reverse=True):
+        damage = damage_of(path)
+        if damage is None:
+            return path, skipped
+        skipped.append(f'{path} {damage}')
+    return None, skipped

@@ -24,7 +24,12 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='go on from this checkpoint; without one, from the latest in the work dir',
+        help='go on from this checkpoint; without one, from the newest whole one in the work dir',
+    )
+    parser.add_argument(
+        '--from-scratch',
+        action='store_true',
+        help='with --resume: begin again all the same, whatever lies in the work dir',
     )
     parser.add_argument(
         '--amp', action='store_true', help='automatic mixed precision (needs a GPU)'
@@ -57,7 +62,7 @@ def main() -> None:
                 'add auto_scale_lr = dict(base_batch_size=512)'
             )
         cfg.auto_scale_lr.enable = True
-    if args.resume is not None:
+    if args.resume is not None and not args.from_scratch:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
     prepare_launch(cfg)
