@@ -169,14 +169,13 @@ def toy_config(
             param_scheduler=dict(type='CosineAnnealingLR', T_max=iterations, by_epoch=False),
             default_hooks=default_hooks,
             custom_hooks=custom_hooks,
-            randomness=dict(seed=seed),
             resume=resume,
             launcher=launcher,
             default_scope='mmengine',
             # MMEngine keeps loggers by name, which is the second otherwise.
             experiment_name=uuid.uuid4().hex,
             log_level='WARNING',
-            **changes,
+            **{'randomness': dict(seed=seed), **changes},
         )
     )
 

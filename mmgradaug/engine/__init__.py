@@ -1,5 +1,6 @@
 """When sub-networks are trained: the step, the hook around it, the distributed wrapper."""
 
+from .exact_resume_hook import ExactResumeHook
 from .gradaug_distributed import GradAugDistributedDataParallel
 from .gradaug_hook import GradAugHook
 from .gradaug_model import GradAugMixin, statistics_untouched
@@ -9,6 +10,7 @@ from .pretrained_backbone_hook import PretrainedBackboneHook
 from .whole_checkpoint_hook import WholeCheckpointHook
 
 __all__ = [
+    'ExactResumeHook',
     'GradAugDistributedDataParallel',
     'GradAugHook',
     'GradAugMixin',
