@@ -36,6 +36,7 @@ def gradaug_step(
     soft_labels = None
     for index, subnet in enumerate([None, *subnets]):
         last = index == len(subnets)
+        optim_wrapper.current_pass = subnet  # for NonFiniteHook's message
         # The backward pass too belongs inside the sub-network: with_cp computes layers again there.
         with ExitStack() as stack:
             if subnet is not None:
