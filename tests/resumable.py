@@ -52,9 +52,11 @@ class ToyImages(torch.utils.data.Dataset):
 
 @MODELS.register_module(force=True)
 class ToyNetwork(BaseModel):
-    """Mixup, a batch norm, dropout; ``poison`` makes the loss of one iteration NaN."""
+    """Mixup, a batch norm, dropout; from its ``poison`` on, ``poison_for`` losses are NaN, or its gradients."""
 
-    def __init__(self, poison: Optional[int] = None) -> None:
+    def __init__(
+        self, poison: Optional[int] = None, poison_for: int = 1, gradients_alone: bool = False
+    ) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Linear(FEATURES, 16),
@@ -63,8 +65,9 @@ class ToyNetwork(BaseModel):
             nn.Dropout(0.3),
             nn.Linear(16, CLASSES),
         )
-        self.poison = poison
-        self.register_buffer('seen', torch.zeros((), dtype=torch.int64))
+        self.poison = range(0) if poison is None else range(poison, poison + poison_for)
+        self.gradients_alone = gradients_alone
+        self.seen = 0
 
     def forward(
         self, inputs: Any, label: Any, data_samples: Any = None, mode: str = 'tensor'
@@ -75,8 +78,11 @@ class ToyNetwork(BaseModel):
         share = np.random.beta(1.0, 1.0)
         mixed = share * inputs + (1 - share) * inputs[torch.randperm(len(inputs))]
         loss = F.cross_entropy(self.layers(mixed), label)
-        if self.poison is not None and int(self.seen) == self.poison:
-            loss = loss * float('nan')
+        if self.training and self.seen in self.poison:
+            if self.gradients_alone:
+                self.layers[0].weight.register_hook(lambda grad: grad * float('inf'))
+            else:
+                loss = loss * float('nan')
         self.seen += 1
         return dict(loss=loss)
 
@@ -124,6 +130,7 @@ def toy_config(
     resume: bool = False,
     launcher: str = 'none',
     exact: bool = True,
+    guard: Optional[dict[str, Any]] = None,
     hooks: Optional[list[dict[str, Any]]] = None,
     checkpoint: Optional[dict[str, Any]] = None,
     model: Optional[dict[str, Any]] = None,
@@ -145,6 +152,8 @@ def toy_config(
     default_hooks = dict(checkpoint=checkpoint, logger=dict(type='LoggerHook', interval=1))
     if exact:
         default_hooks['exact_resume'] = dict(type='mmgradaug.ExactResumeHook')
+    if guard is not None:
+        default_hooks['non_finite'] = dict(type='mmgradaug.NonFiniteHook', **guard)
     custom_hooks = [dict(type='StopsAt', iteration=stop_at, tell=tell), *(hooks or [])]
     if ema:
         custom_hooks.append(dict(type='EMAHook', momentum=0.1, update_buffers=True))
@@ -160,12 +169,12 @@ def toy_config(
                 dataset=dict(type='ToyImages', count=count),
             ),
             train_cfg=loop,
-            optim_wrapper=dict(
-                type='OptimWrapper',
-                optimizer=dict(type='SGD', lr=0.1, momentum=0.9),
-                accumulative_counts=accumulate,
+            optim_wrapper={
+                'type': 'OptimWrapper',
+                'optimizer': dict(type='SGD', lr=0.1, momentum=0.9),
+                'accumulative_counts': accumulate,
                 **(optim or {}),
-            ),
+            },
             param_scheduler=dict(type='CosineAnnealingLR', T_max=iterations, by_epoch=False),
             default_hooks=default_hooks,
             custom_hooks=custom_hooks,

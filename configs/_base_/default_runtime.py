@@ -8,6 +8,7 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='mmgradaug.WholeCheckpointHook', interval=1, max_keep_ckpts=2),
     exact_resume=dict(type='mmgradaug.ExactResumeHook'),
+    non_finite=dict(type='mmgradaug.NonFiniteHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='VisualizationHook', enable=False),
 )

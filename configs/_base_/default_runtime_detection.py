@@ -5,6 +5,7 @@ custom_imports = dict(imports=['mmgradaug'], allow_failed_imports=False)
 default_hooks = dict(
     checkpoint=dict(type='mmgradaug.WholeCheckpointHook', interval=1, max_keep_ckpts=2),
     exact_resume=dict(type='mmgradaug.ExactResumeHook'),
+    non_finite=dict(type='mmgradaug.NonFiniteHook'),
 )
 # One seed gives one run, draws of sub-networks included; --cfg-options randomness.seed=1 another.
 randomness = dict(seed=0, deterministic=False)

@@ -6,6 +6,8 @@ from .gradaug_hook import GradAugHook
 from .gradaug_model import GradAugMixin, statistics_untouched
 from .gradaug_step import gradaug_step
 from .mean_teacher_hook import MeanTeacherHook
+from .non_finite import NonFiniteError
+from .non_finite_hook import NonFiniteHook
 from .pretrained_backbone_hook import PretrainedBackboneHook
 from .whole_checkpoint_hook import WholeCheckpointHook
 
@@ -15,6 +17,8 @@ __all__ = [
     'GradAugHook',
     'GradAugMixin',
     'MeanTeacherHook',
+    'NonFiniteError',
+    'NonFiniteHook',
     'PretrainedBackboneHook',
     'WholeCheckpointHook',
     'gradaug_step',
