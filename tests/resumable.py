@@ -6,6 +6,7 @@ As a script: ``python tests/resumable.py WORK_DIR [OPTION=VALUE ...]``, options 
 
 import random
 import sys
+import time
 import uuid
 from ast import literal_eval
 from collections.abc import Sequence
@@ -106,6 +107,20 @@ class StopsAt(Hook):
             raise Stopped
 
 
+@HOOKS.register_module(force=True)
+class SleepsAt(Hook):
+    """An iteration that takes long."""
+
+    def __init__(self, iteration: int) -> None:
+        self.iteration = iteration
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        if runner.iter == self.iteration:
+            print('asleep', flush=True)
+            for _ in range(600):
+                time.sleep(0.1)
+
+
 class Stopped(Exception):
     pass
 
@@ -131,6 +146,7 @@ def toy_config(
     launcher: str = 'none',
     exact: bool = True,
     guard: Optional[dict[str, Any]] = None,
+    signals: bool = False,
     hooks: Optional[list[dict[str, Any]]] = None,
     checkpoint: Optional[dict[str, Any]] = None,
     model: Optional[dict[str, Any]] = None,
@@ -152,6 +168,8 @@ def toy_config(
     default_hooks = dict(checkpoint=checkpoint, logger=dict(type='LoggerHook', interval=1))
     if exact:
         default_hooks['exact_resume'] = dict(type='mmgradaug.ExactResumeHook')
+    if signals:
+        default_hooks['stop_on_signal'] = dict(type='mmgradaug.StopOnSignalHook')
     if guard is not None:
         default_hooks['non_finite'] = dict(type='mmgradaug.NonFiniteHook', **guard)
     custom_hooks = [dict(type='StopsAt', iteration=stop_at, tell=tell), *(hooks or [])]

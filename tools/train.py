@@ -2,6 +2,7 @@
 """Train from a config. The distributed form is tools/dist_train.sh CONFIG GPUS."""
 
 import argparse
+import os
 import sys
 
 import torch
@@ -10,6 +11,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 import mmgradaug  # noqa: F401  registers our classes, whether or not the config imports them
+from mmgradaug.checkpoint import newest_whole_checkpoint
 
 
 def parse_args() -> argparse.Namespace:
@@ -45,6 +47,12 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def was_restarted() -> bool:
+    """Whether a launcher has started this very job before: torchrun --max-restarts, or Slurm's requeue."""
+    counts = ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')
+    return any(int(os.environ.get(name) or 0) > 0 for name in counts)
+
+
 def main() -> None:
     args = parse_args()
     cfg = load_config(args)
@@ -62,6 +70,8 @@ def main() -> None:
                 'add auto_scale_lr = dict(base_batch_size=512)'
             )
         cfg.auto_scale_lr.enable = True
+    if was_restarted() and newest_whole_checkpoint([cfg.work_dir])[0] is not None:
+        args.resume, args.from_scratch = 'auto', False
     if args.resume is not None and not args.from_scratch:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume

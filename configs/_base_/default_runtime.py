@@ -9,6 +9,7 @@ default_hooks = dict(
     checkpoint=dict(type='mmgradaug.WholeCheckpointHook', interval=1, max_keep_ckpts=2),
     exact_resume=dict(type='mmgradaug.ExactResumeHook'),
     non_finite=dict(type='mmgradaug.NonFiniteHook'),
+    stop_on_signal=dict(type='mmgradaug.StopOnSignalHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='VisualizationHook', enable=False),
 )

@@ -6,6 +6,7 @@ default_hooks = dict(
     checkpoint=dict(type='mmgradaug.WholeCheckpointHook', interval=1, max_keep_ckpts=2),
     exact_resume=dict(type='mmgradaug.ExactResumeHook'),
     non_finite=dict(type='mmgradaug.NonFiniteHook'),
+    stop_on_signal=dict(type='mmgradaug.StopOnSignalHook'),
 )
 # One seed gives one run, draws of sub-networks included; --cfg-options randomness.seed=1 another.
 randomness = dict(seed=0, deterministic=False)

@@ -9,6 +9,7 @@ from .mean_teacher_hook import MeanTeacherHook
 from .non_finite import NonFiniteError
 from .non_finite_hook import NonFiniteHook
 from .pretrained_backbone_hook import PretrainedBackboneHook
+from .stop_on_signal_hook import StopOnSignalHook
 from .whole_checkpoint_hook import WholeCheckpointHook
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     'NonFiniteError',
     'NonFiniteHook',
     'PretrainedBackboneHook',
+    'StopOnSignalHook',
     'WholeCheckpointHook',
     'gradaug_step',
     'statistics_untouched',

@@ -15,6 +15,7 @@ from mmgradaug.checkpoint import newest_whole_checkpoint
 from mmgradaug.registry import HOOKS
 
 PARTIAL = '.partial'
+INTERRUPTED = 'interrupted.pth'
 
 
 class WholeFileBackend(LocalBackend):
@@ -166,15 +167,42 @@ class WholeCheckpointHook(CheckpointHook):
         self._failed = not self._saved(runner, self.filename_tmpl.format(step), save)
         if self._failed:
             self.last_ckpt = before
-        elif kept:
+            if kept:
+                hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
+            return
+        self._remove(self.file_backend.join_path(self.out_dir, INTERRUPTED))
+        if kept:
             for outdated in kept[: -self.max_keep_ckpts]:
                 self._remove(
                     self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(outdated))
                 )
             self.keep_ckpt_ids.clear()
             self.keep_ckpt_ids.extend(kept[-self.max_keep_ckpts :])
-        if self.max_keep_ckpts > 0:
             hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
+
+    def save_interrupted(self, runner: Runner) -> bool:
+        """Save at the end of an iteration, whatever the interval; on all ranks.
+
+        The file is ``interrupted.pth``, from which ``--resume`` goes on; the next save removes it.
+
+        Returns:
+            Whether the disk let it be done.
+        """
+        runner.call_hook('before_save_on_all_ranks')
+        self.last_ckpt = self.file_backend.join_path(self.out_dir, INTERRUPTED)
+
+        def save() -> None:
+            runner.save_checkpoint(
+                self.out_dir,
+                INTERRUPTED,
+                self.file_client_args,
+                save_param_scheduler=self.save_param_scheduler,
+                meta=dict(epoch=runner.epoch, iter=runner.iter + 1),
+                backend_args=self.backend_args,
+            )
+            self._point_to_last(runner)
+
+        return self._saved(runner, INTERRUPTED, save)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, Any]) -> None:
         """MMEngine's, except that the previous best is deleted when the new one is in its place."""
