@@ -151,6 +151,20 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
     )
 
 
+def weights_of(loaded: Any) -> dict[str, torch.Tensor]:
+    """The weights in what a checkpoint file holds: a training's checkpoint, or a bare state_dict.
+
+    Raises:
+        ValueError: there are none; the message goes on after the file's name.
+    """
+    weights = loaded.get('state_dict', loaded) if isinstance(loaded, dict) else None
+    if not isinstance(weights, dict):
+        raise ValueError(f'holds a {type(loaded).__name__}, not the weights of a network by name')
+    if not weights or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        raise ValueError(f'holds no weights of a network, but {sorted(map(str, loaded))[:5]}')
+    return weights
+
+
 def newest_whole_checkpoint(
     folders: Iterable[Union[str, Path]],
 ) -> tuple[Optional[Path], list[str]]:

@@ -4,6 +4,7 @@ As a script: ``python tests/resumable.py WORK_DIR [OPTION=VALUE ...]``, options 
 :func:`toy_config` and ``resume``; it prints 'iteration I' at each.
 """
 
+import os
 import random
 import sys
 import time
@@ -119,6 +120,23 @@ class SleepsAt(Hook):
             print('asleep', flush=True)
             for _ in range(600):
                 time.sleep(0.1)
+
+
+@HOOKS.register_module(force=True)
+class KillsRank(Hook):
+    """SIGKILL for one process of the first start, after an iteration's save."""
+
+    priority = 'LOWEST'
+
+    def __init__(self, rank: int, iteration: int) -> None:
+        self.rank, self.iteration = rank, iteration
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        first = os.environ.get('TORCHELASTIC_RESTART_COUNT') == '0'
+        if first and (runner.rank, runner.iter + 1) == (self.rank, self.iteration):
+            os.kill(os.getpid(), 9)
 
 
 class Stopped(Exception):

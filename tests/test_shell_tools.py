@@ -71,9 +71,9 @@ def test_dist_train_on_one_machine(record):
         '-m',
         'torch.distributed.run',
         '--nnodes=1',
+        '--nproc_per_node=2',
         '--node_rank=0',
         '--master_addr=127.0.0.1',
-        '--nproc_per_node=2',
         '--master_port=29500',
         str(TOOLS / 'train.py'),
         'configs/a b.py',
@@ -101,9 +101,9 @@ def test_dist_train_on_several_machines(record):
     )
     assert arguments[2:7] == [
         '--nnodes=4',
+        '--nproc_per_node=8',
         '--node_rank=3',
         '--master_addr=10.0.0.1',
-        '--nproc_per_node=8',
         '--master_port=12345',
     ]
     # Neither split at spaces nor expanded.
@@ -112,15 +112,27 @@ def test_dist_train_on_several_machines(record):
     assert pythonpath == f'{ROOT}:/elsewhere'
 
 
+def test_dist_train_with_restarts(record):
+    arguments, _, _ = record('dist_train.sh', 'c.py', '8', MAX_RESTARTS='3', PORT='12345')
+    assert arguments[2:8] == [
+        '--nnodes=1',
+        '--nproc_per_node=8',
+        '--max_restarts=3',
+        '--rdzv_backend=c10d',
+        '--rdzv_endpoint=127.0.0.1:12345',
+        '--rdzv_id=mmgradaug',
+    ]
+
+
 def test_dist_test(record):
     arguments, _, _ = record('dist_test.sh', 'c.py', 'w d/epoch_1.pth', '2', '--out', 'r.pkl')
     assert arguments == [
         '-m',
         'torch.distributed.run',
         '--nnodes=1',
+        '--nproc_per_node=2',
         '--node_rank=0',
         '--master_addr=127.0.0.1',
-        '--nproc_per_node=2',
         '--master_port=29500',
         str(TOOLS / 'test.py'),
         'c.py',

@@ -26,17 +26,28 @@ wrong_usage() {
     exit 2
 }
 
-# run_distributed GPUS SCRIPT ARGUMENT...: GPUS processes on this machine, of NNODES machines.
+# run_distributed GPUS SCRIPT ARGUMENT...: GPUS processes on this machine, of NNODES machines. If one dies, all
+# are started again, MAX_RESTARTS times at most.
 run_distributed() {
     [[ $1 =~ ^[1-9][0-9]*$ ]] || wrong_usage
     # The value that torchrun takes when none is set, after a warning from every machine.
     export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+    local address=${MASTER_ADDR:-127.0.0.1} port=${PORT:-29500}
+    local meet=(--node_rank="${NODE_RANK:-0}" --master_addr="$address" --master_port="$port")
+    if [[ -n ${MAX_RESTARTS:-} ]]; then
+        # Otherwise torchrun keeps the addresses of the dead processes, and the new ones try them.
+        export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
+        meet=(
+            --max_restarts="$MAX_RESTARTS"
+            --rdzv_backend=c10d
+            --rdzv_endpoint="$address:$port"
+            --rdzv_id=mmgradaug
+        )
+    fi
     exec "$python" -m torch.distributed.run \
         --nnodes="${NNODES:-1}" \
-        --node_rank="${NODE_RANK:-0}" \
-        --master_addr="${MASTER_ADDR:-127.0.0.1}" \
         --nproc_per_node="$1" \
-        --master_port="${PORT:-29500}" \
+        "${meet[@]}" \
         "$root/tools/$2" "${@:3}"
 }
 

@@ -1,5 +1,6 @@
 """When sub-networks are trained: the step, the hook around it, the distributed wrapper."""
 
+from .data_check_hook import DataCheckHook
 from .exact_resume_hook import ExactResumeHook
 from .gradaug_distributed import GradAugDistributedDataParallel
 from .gradaug_hook import GradAugHook
@@ -13,6 +14,7 @@ from .stop_on_signal_hook import StopOnSignalHook
 from .whole_checkpoint_hook import WholeCheckpointHook
 
 __all__ = [
+    'DataCheckHook',
     'ExactResumeHook',
     'GradAugDistributedDataParallel',
     'GradAugHook',

@@ -75,7 +75,22 @@ class PlacedDataset(Dataset):
         with draws_of(self.seed, BATCH, self.rank, batch.epoch, batch.position):
             if callable(getattr(self.dataset, '__getitems__', None)):
                 return self.dataset.__getitems__(batch.indices)
-            return [self.dataset[index] for index in batch.indices]
+            return [self._load(index) for index in batch.indices]
+
+    def _load(self, index: int) -> Any:
+        try:
+            return self.dataset[index]
+        except Exception as error:
+            raise RuntimeError(
+                f'{self._name(index)} could not be loaded ({type(error).__name__}: {error}). Mend or '
+                'remove it'
+            ) from error
+
+    def _name(self, index: int) -> str:
+        try:
+            return str(self.dataset.get_data_info(index)['img_path'])
+        except Exception:  # a dataset of another kind, or one that cannot say even that
+            return f'image {index} of {type(self.dataset).__name__}'
 
     def __getitem__(self, index: int) -> Any:
         return self.dataset[index]
