@@ -16,6 +16,9 @@ from mmengine.runner import CheckpointLoader
 # What a HistoryBuffer pickles of itself: its statistics, as getattr(HistoryBuffer, name).
 STATISTICS = ('min', 'max', 'current', 'mean')
 
+# Before, PyTorch's safe unpickler cannot be told of classes that are harmless.
+CAN_BE_SAFE = tuple(int(part) for part in torch.__version__.split('.')[:2]) >= (2, 6)
+
 # How a zip archive begins, as which torch.save writes since PyTorch 1.6.
 ZIP = b'PK\x03\x04'
 
@@ -29,8 +32,7 @@ def allow_checkpoint_globals() -> None:
     is not allowed as such: a checkpoint's ``getattr`` is :func:`_statistics_method`. What MMEngine does
     with a checkpoint once it is read is the matter of :func:`never_run_config_text`.
     """
-    version = tuple(int(part) for part in torch.__version__.split('.')[:2])
-    if version < (2, 6):
+    if not CAN_BE_SAFE:
         return
     reconstruct = np.zeros(1).__reduce__()[0]
     scalar = np.float64(0).__reduce__()[0]
@@ -140,7 +142,8 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
         raise FileNotFoundError(f'{path} can not be found.')
     if damage is None:
         try:
-            return torch.load(path, map_location=map_location)
+            # Said, not left to the default, which an environment variable can turn off.
+            return torch.load(path, map_location=map_location, weights_only=CAN_BE_SAFE)
         except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
             if 'PytorchStreamReader' not in str(error) and start_of(path) == ZIP:
                 raise  # a whole file that holds what is not allowed, or does not fit the device
