@@ -3,6 +3,7 @@
 # Empty: tools/setup_env.sh looks for a fitting Python. Or: make setup PYTHON=/path/to/python3.11
 PYTHON ?=
 PYTEST_ARGS ?=
+SOAK_ARGS ?= --stock
 # Test files side by side.
 TEST_JOBS ?= 2
 
@@ -10,7 +11,7 @@ VENV := .venv
 CODE := $(wildcard mmgradaug mmcv_ext_fallback configs tools tests benchmarks examples)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart quickstart-detection test lint format doctor clean
+.PHONY: help setup quickstart quickstart-detection test test-soak lint format doctor clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' Makefile
@@ -26,6 +27,9 @@ quickstart-detection: setup  ## train Mask R-CNN with and without GradAug on dra
 
 test: setup  ## run the tests; PYTEST_ARGS='-k doctor' runs some
 	$(VENV)/bin/python -m pytest -n $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
+
+test-soak: setup  ## kill trainings again and again; SOAK_ARGS='--kills 5' for less
+	$(VENV)/bin/python -W ignore tests/soak.py $(SOAK_ARGS)
 
 lint: setup  ## check style and formatting
 	$(VENV)/bin/ruff check $(CODE)

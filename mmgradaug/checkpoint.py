@@ -1,4 +1,4 @@
-"""Loading of MMEngine's checkpoints: by PyTorch's safe unpickler, and without running what is in them."""
+"""Loading of MMEngine's checkpoints: whole ones only, by PyTorch's safe unpickler, running nothing in them."""
 
 import functools
 import importlib.abc
@@ -6,8 +6,11 @@ import importlib.util
 import logging
 import pickle
 import sys
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
 from types import ModuleType
-from typing import Any, Callable
+from typing import Any, Callable, Optional, Union
 
 import numpy as np
 import torch
@@ -15,6 +18,12 @@ from mmengine.logging import HistoryBuffer, print_log
 
 # What a HistoryBuffer pickles of itself: its statistics, as getattr(HistoryBuffer, name).
 STATISTICS = ('min', 'max', 'current', 'mean')
+
+# Before, PyTorch's safe unpickler cannot be told of classes that are harmless.
+CAN_BE_SAFE = tuple(int(part) for part in torch.__version__.split('.')[:2]) >= (2, 6)
+
+# How a zip archive begins, as which torch.save writes since PyTorch 1.6.
+ZIP = b'PK\x03\x04'
 
 
 def allow_checkpoint_globals() -> None:
@@ -26,8 +35,7 @@ def allow_checkpoint_globals() -> None:
     is not allowed as such: a checkpoint's ``getattr`` is :func:`_statistics_method`. What MMEngine does
     with a checkpoint once it is read is the matter of :func:`never_run_config_text`.
     """
-    version = tuple(int(part) for part in torch.__version__.split('.')[:2])
-    if version < (2, 6):
+    if not CAN_BE_SAFE:
         return
     reconstruct = np.zeros(1).__reduce__()[0]
     scalar = np.float64(0).__reduce__()[0]
@@ -60,10 +68,10 @@ def never_run_config_text() -> None:
     so nothing is lost. The text is dropped where all of MMEngine's loading passes through, so that stock
     tools (``mim train mmdet ... --resume``) are covered once mmgradaug is imported. MMEngine's runner takes
     a second to import, so if it is not imported yet, this is done when it is. Calling this again changes
-    nothing.
+    nothing. Files are read by :func:`load_from_local` from then on.
     """
     if _RUNNER in sys.modules:
-        _drop_config_text(sys.modules[_RUNNER])
+        _change_loading(sys.modules[_RUNNER])
     elif not any(isinstance(finder, _AfterImport) for finder in sys.meta_path):
         sys.meta_path.insert(0, _AfterImport())
 
@@ -83,13 +91,13 @@ class _AfterImport(importlib.abc.MetaPathFinder):
 
         def exec_module(module: ModuleType) -> None:
             execute(module)
-            _drop_config_text(module)
+            _change_loading(module)
 
         spec.loader.exec_module = exec_module
         return spec
 
 
-def _drop_config_text(checkpoint_module: ModuleType) -> None:
+def _change_loading(checkpoint_module: ModuleType) -> None:
     loader = checkpoint_module.CheckpointLoader
     load = loader.load_checkpoint.__func__
     if getattr(load, 'drops_config_text', False):
@@ -111,3 +119,118 @@ def _drop_config_text(checkpoint_module: ModuleType) -> None:
 
     load_checkpoint.drops_config_text = True
     loader.load_checkpoint = classmethod(load_checkpoint)
+    # In place of MMEngine's loader of local files, so that every tool, stock ones too, refuses damaged ones.
+    loader.register_scheme(prefixes='', loader=load_from_local, force=True)
+
+
+def damage_of(path: Union[str, Path]) -> Optional[str]:
+    """What keeps a file from being a whole checkpoint; None if nothing does.
+
+    ``torch.save`` writes a zip archive in which every record has a checksum (CRC-32), which ``torch.load``
+    does not compare: it loads a file with zeros in its middle without complaint. Here every record is
+    read and compared, which takes about a second per gigabyte. A checkpoint of before PyTorch 1.6 is one
+    pickle, without checksums; of it nothing can be said.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return 'is a folder'
+    if not path.is_file():
+        return 'is not there'
+    start = start_of(path)
+    if not start:
+        return 'is empty'
+    if start != ZIP:
+        # 0x80 begins a pickle.
+        return None if start[0] == 0x80 else 'is not a file that torch.save writes'
+    try:
+        with zipfile.ZipFile(path) as archive:
+            record = archive.testzip()
+    except zipfile.BadZipFile:
+        return 'is cut off, or its table of contents is damaged'
+    except Exception as error:  # a damaged table of contents can make zipfile say anything
+        return f'has a damaged table of contents ({type(error).__name__}: {error})'
+    return None if record is None else f'is damaged: {record} does not match its checksum'
+
+
+def start_of(path: Path) -> bytes:
+    """The first four bytes of a file."""
+    with path.open('rb') as file:
+        return file.read(4)
+
+
+class DamagedCheckpointError(RuntimeError):
+    """A file is not, or no longer, a whole checkpoint."""
+
+
+def load_from_local(filename: str, map_location: Any = None) -> Any:
+    """What is in a local checkpoint, which has been found whole.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DamagedCheckpointError: it is a folder, empty, cut off, damaged, or no checkpoint.
+    """
+    path = Path(filename).expanduser()
+    damage = damage_of(path)
+    if damage == 'is not there':
+        raise FileNotFoundError(f'{path} can not be found.')
+    if damage is None:
+        try:
+            # Said, not left to the default, which an environment variable can turn off.
+            return torch.load(path, map_location=map_location, weights_only=CAN_BE_SAFE)
+        except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+            if 'PytorchStreamReader' not in str(error) and start_of(path) == ZIP:
+                raise  # a whole file that holds what is not allowed, or does not fit the device
+            damage = f'is not a checkpoint that PyTorch can read ({error})'
+    raise DamagedCheckpointError(
+        f'the checkpoint {path} {damage}. Take another one; --resume without a file takes the newest '
+        'whole one of the work dir'
+    )
+
+
+def weights_of(loaded: Any) -> dict[str, torch.Tensor]:
+    """The weights in what a checkpoint file holds: a training's checkpoint, or a bare state_dict.
+
+    Raises:
+        ValueError: there are none; the message goes on after the file's name.
+    """
+    weights = loaded.get('state_dict', loaded) if isinstance(loaded, dict) else None
+    if not isinstance(weights, dict):
+        raise ValueError(f'holds a {type(loaded).__name__}, not the weights of a network by name')
+    if not weights or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        raise ValueError(f'holds no weights of a network, but {sorted(map(str, loaded))[:5]}')
+    return weights
+
+
+def newest_whole_checkpoint(
+    folders: Iterable[Union[str, Path]],
+) -> tuple[Optional[Path], list[str]]:
+    """The checkpoint from which training should go on.
+
+    Not what ``last_checkpoint`` names, since that file can be missing, or out of date after a kill. Which
+    is the newest is said by the checkpoints themselves (time, then iteration), so copied folders do as well.
+    Checkpoints without an optimizer's state, such as MMEngine's ``best_*.pth``, are not for resuming and
+    are passed over.
+
+    Args:
+        folders: where to look, not in folders below.
+
+    Returns:
+        The path, or None if there is no whole one; and what was skipped and why, a sentence each.
+    """
+    dated, skipped = [], []
+    for path in sorted({path for folder in folders for path in Path(folder).glob('*.pth')}):
+        try:
+            # Mapped, not read: only the table of contents and the pickle.
+            contents = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
+            meta = contents['meta']
+            if 'optimizer' in contents:
+                dated.append((meta['time'], meta['iter'], path))
+        except Exception as error:  # whatever a damaged file, or one of another kind, brings about
+            damage = damage_of(path) or f'is no checkpoint of a training ({type(error).__name__})'
+            skipped.append(f'{path} {damage}')
+    for _, _, path in sorted(dated, reverse=True):
+        damage = damage_of(path)
+        if damage is None:
+            return path, skipped
+        skipped.append(f'{path} {damage}')
+    return None, skipped

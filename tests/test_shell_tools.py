@@ -5,6 +5,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -70,9 +71,9 @@ def test_dist_train_on_one_machine(record):
         '-m',
         'torch.distributed.run',
         '--nnodes=1',
+        '--nproc_per_node=2',
         '--node_rank=0',
         '--master_addr=127.0.0.1',
-        '--nproc_per_node=2',
         '--master_port=29500',
         str(TOOLS / 'train.py'),
         'configs/a b.py',
@@ -100,9 +101,9 @@ def test_dist_train_on_several_machines(record):
     )
     assert arguments[2:7] == [
         '--nnodes=4',
+        '--nproc_per_node=8',
         '--node_rank=3',
         '--master_addr=10.0.0.1',
-        '--nproc_per_node=8',
         '--master_port=12345',
     ]
     # Neither split at spaces nor expanded.
@@ -111,15 +112,27 @@ def test_dist_train_on_several_machines(record):
     assert pythonpath == f'{ROOT}:/elsewhere'
 
 
+def test_dist_train_with_restarts(record):
+    arguments, _, _ = record('dist_train.sh', 'c.py', '8', MAX_RESTARTS='3', PORT='12345')
+    assert arguments[2:8] == [
+        '--nnodes=1',
+        '--nproc_per_node=8',
+        '--max_restarts=3',
+        '--rdzv_backend=c10d',
+        '--rdzv_endpoint=127.0.0.1:12345',
+        '--rdzv_id=mmgradaug',
+    ]
+
+
 def test_dist_test(record):
     arguments, _, _ = record('dist_test.sh', 'c.py', 'w d/epoch_1.pth', '2', '--out', 'r.pkl')
     assert arguments == [
         '-m',
         'torch.distributed.run',
         '--nnodes=1',
+        '--nproc_per_node=2',
         '--node_rank=0',
         '--master_addr=127.0.0.1',
-        '--nproc_per_node=2',
         '--master_port=29500',
         str(TOOLS / 'test.py'),
         'c.py',
@@ -148,7 +161,9 @@ def test_slurm(record, tool, script, last, expected):
         '--ntasks=8',
         '--ntasks-per-node=8',
         '--cpus-per-task=5',
-        '--kill-on-bad-exit=1',
+        '--kill-on-bad-exit=0',
+        '--wait=120',
+        '--signal=USR1@120',
         record.python,
         '-u',
         str(TOOLS / script),
@@ -175,12 +190,14 @@ def test_slurm_environment(record, tool):
         SRUN_ARGS='--quotatype=spot --time=10',
         PY_ARGS='--amp --seed 1',
     )
-    assert arguments[3:10] == [
+    assert arguments[3:12] == [
         '--gres=gpu:4',
         '--ntasks=16',
         '--ntasks-per-node=4',
         '--cpus-per-task=3',
-        '--kill-on-bad-exit=1',
+        '--kill-on-bad-exit=0',
+        '--wait=120',
+        '--signal=USR1@120',
         '--quotatype=spot',
         '--time=10',
     ]
@@ -190,6 +207,64 @@ def test_slurm_environment(record, tool):
 def test_a_small_slurm_job_does_not_ask_for_a_whole_node(record):
     arguments, _, _ = record('slurm_train.sh', 'gpu', 'job', 'c.py', 'w', GPUS='2')
     assert arguments[3:6] == ['--gres=gpu:2', '--ntasks=2', '--ntasks-per-node=2']
+
+
+SRUN_OF_A_PREEMPTED_JOB = """#!/usr/bin/env bash
+echo "srun ${SLURM_RESTART_COUNT:-0}" >> calls
+[[ $(wc -l < calls) -gt $INTERRUPTIONS ]] || exit 75
+exit $LAST
+"""
+
+
+@pytest.mark.parametrize(('interruptions', 'last'), [(0, 0), (0, 1), (2, 0), (1, 3)])
+def test_a_preempted_slurm_training_is_queued_again(tmp_path, interruptions, last):
+    write_script(tmp_path / 'bin' / 'srun', SRUN_OF_A_PREEMPTED_JOB)
+    done = run(
+        [TOOLS / 'slurm_train.sh', 'gpu', 'job', 'c.py', 'w'],
+        cwd=tmp_path,
+        PATH=f'{tmp_path / "bin"}{os.pathsep}{os.environ["PATH"]}',
+        INTERRUPTIONS=str(interruptions),
+        LAST=str(last),
+    )
+    assert done.returncode == last
+    calls = (tmp_path / 'calls').read_text().splitlines()
+    # The count is what tells tools/train.py to go on where it was.
+    assert calls == [f'srun {count}' for count in range(interruptions + 1)]
+
+
+def test_a_preempted_batch_job_is_left_to_slurms_requeue(tmp_path):
+    write_script(tmp_path / 'bin' / 'srun', SRUN_OF_A_PREEMPTED_JOB)
+    write_script(tmp_path / 'bin' / 'scontrol', '#!/usr/bin/env bash\necho "$@" >> calls\n')
+    done = run(
+        [TOOLS / 'slurm_train.sh', 'gpu', 'job', 'c.py', 'w'],
+        cwd=tmp_path,
+        PATH=f'{tmp_path / "bin"}{os.pathsep}{os.environ["PATH"]}',
+        INTERRUPTIONS='1',
+        SLURM_JOB_ID='17',
+    )
+    assert done.returncode == 75
+    assert (tmp_path / 'calls').read_text().splitlines() == ['srun 0', 'requeue 17']
+
+
+def test_a_signal_reaches_the_slurm_job(tmp_path):
+    """And the launcher waits until the job has saved."""
+    srun = (
+        '#!/usr/bin/env bash\n'
+        'trap "sleep 0.5; echo saved >> calls; exit 3" TERM\n'
+        'echo started >> calls\n'
+        'while :; do sleep 0.1; done\n'
+    )
+    write_script(tmp_path / 'bin' / 'srun', srun)
+    environment = {**os.environ, 'PATH': f'{tmp_path / "bin"}{os.pathsep}{os.environ["PATH"]}'}
+    launcher = subprocess.Popen(
+        [TOOLS / 'slurm_train.sh', 'gpu', 'job', 'c.py', 'w'], cwd=tmp_path, env=environment
+    )
+    deadline = time.monotonic() + 30
+    while not (tmp_path / 'calls').exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    launcher.terminate()
+    assert launcher.wait(timeout=30) == 3
+    assert (tmp_path / 'calls').read_text().split() == ['started', 'saved']
 
 
 @pytest.mark.parametrize('tool', LAUNCHERS)

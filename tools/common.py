@@ -13,6 +13,9 @@ from mmengine.config import Config, DictAction
 from mmengine.model import is_model_wrapper
 from mmengine.runner import CheckpointLoader
 
+from mmgradaug.checkpoint import weights_of
+from mmgradaug.engine.config_check import problems_of
+
 # MMDetection imports imagecorruptions where it is installed; nobody here can mend that.
 warnings.filterwarnings('ignore', 'pkg_resources is deprecated as an API', UserWarning)
 
@@ -50,6 +53,9 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    problems = problems_of(cfg)
+    if problems:
+        sys.exit('\n'.join([f'{args.config}:', *(f'  {problem}' for problem in problems)]))
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         loader = cfg.get(name) or {}
         if loader.get('pin_memory') and not torch.cuda.is_available():
@@ -93,12 +99,23 @@ def check_fits(model: torch.nn.Module, checkpoint: str, config: str) -> None:
         loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         sys.exit(f'{checkpoint} is not a checkpoint that PyTorch can read: {error}')
-    weights = loaded.get('state_dict', loaded)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        sys.exit(f'{checkpoint}: {error}')
+    try:
+        weights = weights_of(loaded)
+    except ValueError as error:
+        sys.exit(f'{checkpoint} {error}')
     found = {
         name[7:] if name.startswith('module.') else name: tuple(value.shape)
         for name, value in weights.items()
     }
     differing = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
+    if not differing and not all(torch.isfinite(v).all() for v in weights.values()):
+        names = [name for name, value in weights.items() if not torch.isfinite(value).all()]
+        sys.exit(
+            f'{checkpoint} holds weights that are not finite ({len(names)} of {len(weights)}, {names[0]} for '
+            'instance): its training had gone wrong. Take an earlier one'
+        )
     if differing:
         lines = [
             f'  {name}: {found.get(name, "missing")} in the checkpoint, '
@@ -107,4 +124,6 @@ def check_fits(model: torch.nn.Module, checkpoint: str, config: str) -> None:
         ]
         if len(differing) > 5:
             lines.append(f'  ... and {len(differing) - 5} more')
+        fits = 'nothing in it fits' if len(differing) == len({*wanted, *found}) else 'the rest fits'
+        lines.insert(0, f'  {len(differing)} of {len({*wanted, *found})} weights differ, {fits}')
         sys.exit('\n'.join([f'{checkpoint} is not a checkpoint of {config}:', *lines]))

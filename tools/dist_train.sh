@@ -7,7 +7,9 @@ Trains on GPUS devices of this machine. On several machines, run it on each of t
   NNODES=2 NODE_RANK=0 PORT=29500 MASTER_ADDR=10.0.0.1 tools/dist_train.sh CONFIG GPUS
   NNODES=2 NODE_RANK=1 PORT=29500 MASTER_ADDR=10.0.0.1 tools/dist_train.sh CONFIG GPUS
 
-environment: NNODES (1), NODE_RANK (0), PORT (29500), MASTER_ADDR (127.0.0.1),
+With MAX_RESTARTS=3 it goes on from the last checkpoint, at most three times, when a process dies.
+
+environment: MAX_RESTARTS (0), NNODES (1), NODE_RANK (0), PORT (29500), MASTER_ADDR (127.0.0.1),
              OMP_NUM_THREADS (1), PYTHON (.venv/bin/python if there, else python)
 EOF
 }

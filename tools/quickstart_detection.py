@@ -189,7 +189,8 @@ def show(runs: Sequence[Run], out: Path, number: int) -> None:
     for method in (EQUAL_COST, WITH_GRADAUG):
         run = next(run for run in runs if run.method == method)
         checkpoint = run.work_dir / 'last_checkpoint'
-        models.append((run.name, run.work_dir / run.config.name, checkpoint.read_text().strip()))
+        weights = str(run.work_dir / checkpoint.read_text().strip())
+        models.append((run.name, run.work_dir / run.config.name, weights))
     (plain, config, checkpoint), (ours, *also) = models
     done = subprocess.run(
         [

@@ -2,6 +2,7 @@
 """Train from a config. The distributed form is tools/dist_train.sh CONFIG GPUS."""
 
 import argparse
+import os
 import sys
 
 import torch
@@ -10,6 +11,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 import mmgradaug  # noqa: F401  registers our classes, whether or not the config imports them
+from mmgradaug.checkpoint import newest_whole_checkpoint
 
 
 def parse_args() -> argparse.Namespace:
@@ -24,7 +26,12 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='go on from this checkpoint; without one, from the latest in the work dir',
+        help='go on from this checkpoint; without one, from the newest whole one in the work dir',
+    )
+    parser.add_argument(
+        '--from-scratch',
+        action='store_true',
+        help='with --resume: begin again all the same, whatever lies in the work dir',
     )
     parser.add_argument(
         '--amp', action='store_true', help='automatic mixed precision (needs a GPU)'
@@ -38,6 +45,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--no-validate', action='store_true', help='train without validation')
     add_common_arguments(parser)
     return parser.parse_args()
+
+
+def was_restarted() -> bool:
+    """Whether a launcher has started this very job before: torchrun --max-restarts, or Slurm's requeue."""
+    counts = ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')
+    return any(int(os.environ.get(name) or 0) > 0 for name in counts)
 
 
 def main() -> None:
@@ -57,7 +70,9 @@ def main() -> None:
                 'add auto_scale_lr = dict(base_batch_size=512)'
             )
         cfg.auto_scale_lr.enable = True
-    if args.resume is not None:
+    if was_restarted() and newest_whole_checkpoint([cfg.work_dir])[0] is not None:
+        args.resume, args.from_scratch = 'auto', False
+    if args.resume is not None and not args.from_scratch:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
     prepare_launch(cfg)

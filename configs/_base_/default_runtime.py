@@ -6,7 +6,11 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=100),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),
+    checkpoint=dict(type='mmgradaug.WholeCheckpointHook', interval=1, max_keep_ckpts=2),
+    data_check=dict(type='mmgradaug.DataCheckHook'),
+    exact_resume=dict(type='mmgradaug.ExactResumeHook'),
+    non_finite=dict(type='mmgradaug.NonFiniteHook'),
+    stop_on_signal=dict(type='mmgradaug.StopOnSignalHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='VisualizationHook', enable=False),
 )

@@ -2,6 +2,12 @@
 _base_ = 'mmdet::_base_/default_runtime.py'
 
 custom_imports = dict(imports=['mmgradaug'], allow_failed_imports=False)
-default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2))
+default_hooks = dict(
+    checkpoint=dict(type='mmgradaug.WholeCheckpointHook', interval=1, max_keep_ckpts=2),
+    data_check=dict(type='mmgradaug.DataCheckHook'),
+    exact_resume=dict(type='mmgradaug.ExactResumeHook'),
+    non_finite=dict(type='mmgradaug.NonFiniteHook'),
+    stop_on_signal=dict(type='mmgradaug.StopOnSignalHook'),
+)
 # One seed gives one run, draws of sub-networks included; --cfg-options randomness.seed=1 another.
 randomness = dict(seed=0, deterministic=False)

@@ -38,6 +38,6 @@ param_scheduler = dict(_delete_=True, type='CosineAnnealingLR', begin=0, end=500
 train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=500, val_interval=100)
 default_hooks = dict(
     logger=dict(interval=20, log_metric_by_epoch=False),
-    checkpoint=dict(by_epoch=False, interval=-1, save_last=True),
+    checkpoint=dict(by_epoch=False, interval=100, max_keep_ckpts=1),
 )
 log_processor = dict(by_epoch=False, window_size=20)

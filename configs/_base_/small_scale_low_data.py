@@ -25,6 +25,6 @@ param_scheduler = dict(milestones=[400])
 train_cfg = dict(max_iters=500, val_interval=250)
 default_hooks = dict(
     logger=dict(interval=20),
-    checkpoint=dict(interval=-1, save_last=True),
+    checkpoint=dict(interval=100, max_keep_ckpts=1),
 )
 log_processor = dict(window_size=20)

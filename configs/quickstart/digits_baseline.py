@@ -51,7 +51,7 @@ test_cfg = dict()
 
 default_hooks = dict(
     logger=dict(interval=10, log_metric_by_epoch=False),
-    # The last weights alone.
-    checkpoint=dict(by_epoch=False, interval=-1, save_last=True),
+    # The last weights alone; on the way a place to go on from.
+    checkpoint=dict(by_epoch=False, interval=50, max_keep_ckpts=1),
 )
 log_processor = dict(by_epoch=False, window_size=10)

@@ -33,6 +33,7 @@ def gradaug_step(
     recorded: dict[str, Any] = {}
 
     def forward(each: Pass) -> tuple[Tensor, dict[str, Tensor]]:
+        optim_wrapper.current_pass = each.subnet  # for NonFiniteHook's message
         with optim_wrapper.optim_context(run):
             if each.subnet is None:
                 recorded['batch'] = model.make_batch(**model.data_preprocessor(data, True))

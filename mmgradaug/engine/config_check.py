@@ -1,0 +1,136 @@
+"""Finding in a config what MMEngine would ignore or fail at without a word of sense."""
+
+import difflib
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+# What MMEngine reads at the top of a config.
+KNOWN = {
+    *(set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'}),
+    'custom_imports', 'model_wrapper_cfg', 'find_unused_parameters', 'sync_bn', 'compile', 'runner_type',
+    'activation_checkpointing', 'efficient_conv_bn_eval', 'default_scope',
+}  # fmt: skip
+# What people write who know another place, or MMCV 1.
+ELSEWHERE = {
+    'seed': 'randomness=dict(seed=...)',
+    'deterministic': 'randomness=dict(deterministic=...)',
+    'resume_from': 'load_from=FILE with resume=True (--resume FILE)',
+    'max_epochs': 'train_cfg=dict(by_epoch=True, max_epochs=...)',
+    'max_iters': 'train_cfg=dict(by_epoch=False, max_iters=...)',
+    'total_epochs': 'train_cfg=dict(by_epoch=True, max_epochs=...)',
+    'lr_config': 'param_scheduler=dict(...)',
+    'optimizer_config': 'optim_wrapper=dict(...)',
+    'checkpoint_config': 'default_hooks=dict(checkpoint=dict(...))',
+    'gradaug': 'model=dict(gradaug=dict(...))',
+    'hooks': 'custom_hooks=[...]',
+}
+
+
+def problems_of(cfg: dict[str, Any]) -> list[str]:
+    """What is wrong with a config at its top, a sentence each that says what to write.
+
+    Names of a user's own are fine; those that are nearly MMEngine's are not, as nothing reads them.
+    """
+    return [
+        *_near_misses(cfg),
+        *_default_hooks(cfg),
+        *_hooks_twice(cfg),
+        *_work_dir(cfg),
+        *_annotations(cfg),
+    ]
+
+
+def _near_misses(cfg: dict[str, Any]) -> Iterator[str]:
+    for key in cfg:
+        if key in KNOWN:
+            continue
+        if key in ELSEWHERE and not _is_used(cfg, key):
+            yield f'{key} at the top of the config is read by nobody: write {ELSEWHERE[key]}'
+            continue
+        plain = key.lower().replace('config', 'cfg')
+        near = difflib.get_close_matches(plain, KNOWN, n=1, cutoff=0.86)
+        # `test_pipeline` is near to nothing, `val_cfgs` to val_cfg. A pair such as `train_evaluator` and
+        # val_evaluator differs in what it is about.
+        if near and key.split('_')[0].lower() not in _OTHER_STAGE.get(near[0].split('_')[0], ()):
+            yield f'{key} at the top of the config is read by nobody: do you mean {near[0]}?'
+
+
+_OTHER_STAGE = {
+    'train': ('val', 'test', 'tta'),
+    'val': ('train', 'test', 'tta'),
+    'test': ('train', 'val', 'tta'),
+}
+
+
+def _is_used(cfg: dict[str, Any], key: str) -> bool:
+    """Whether a variable is also written somewhere where it counts, as configs do with ``max_epochs``."""
+    value = cfg[key]
+    return value is None or any(_holds(cfg[other], key, value) for other in cfg if other in KNOWN)
+
+
+def _holds(part: Any, key: str, value: Any) -> bool:
+    if isinstance(part, dict):
+        return part.get(key) == value or any(_holds(each, key, value) for each in part.values())
+    if isinstance(part, (list, tuple)):
+        return any(_holds(each, key, value) for each in part)
+    return part == value and not isinstance(part, bool)
+
+
+def _default_hooks(cfg: dict[str, Any]) -> Iterator[str]:
+    hooks = cfg.get('default_hooks') or {}
+    for name, hook in hooks.items():
+        if isinstance(hook, dict) and 'type' not in hook:
+            others = [other for other in hooks if other != name]
+            near = difflib.get_close_matches(name, others, n=1)
+            hint = f': do you mean default_hooks.{near[0]}?' if near else ': write its type too'
+            yield f'default_hooks.{name} has no type{hint}'
+
+
+def _hooks_twice(cfg: dict[str, Any]) -> Iterator[str]:
+    given = [*(cfg.get('custom_hooks') or []), *(cfg.get('default_hooks') or {}).values()]
+    types = [_type_name(hook) for hook in given if isinstance(hook, dict) and 'type' in hook]
+    for name in sorted({name for name in types if types.count(name) > 1}):
+        where = HOOKS.get(f'mmgradaug.{name}') or HOOKS.get(name)
+        if where is not None and where.__module__.startswith('mmgradaug.'):
+            yield f'the config has {types.count(name)} {name}: leave one (custom_hooks, default_hooks)'
+
+
+def _type_name(hook: dict[str, Any]) -> str:
+    kind = hook['type']
+    return kind.split('.')[-1] if isinstance(kind, str) else kind.__name__
+
+
+def _work_dir(cfg: dict[str, Any]) -> Iterator[str]:
+    work_dir = cfg.get('work_dir')
+    if work_dir is None:
+        return
+    for path in (Path(work_dir), *Path(work_dir).parents):
+        if path.exists():
+            if not path.is_dir():
+                yield f'work_dir={work_dir}: {path} is a file. Write another --work-dir'
+            return
+
+
+def _annotations(cfg: dict[str, Any]) -> Iterator[str]:
+    """Annotation files in JSON that are missing or cut off, of which readers say less or nothing."""
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        dataset = (cfg.get(name) or {}).get('dataset') or {}
+        given = dataset.get('ann_file') if isinstance(dataset, dict) else None
+        if not isinstance(given, str) or '://' in given or not given.endswith('.json'):
+            continue
+        path = Path(dataset.get('data_root') or '', given)
+        where = f'{name}.dataset.ann_file={given}'
+        if not path.is_file():
+            yield f'{where}: there is no file {path}. Write data_root and ann_file as they are on this machine'
+            continue
+        with path.open('rb') as file:
+            start = file.read(64).lstrip()[:1]
+            file.seek(max(0, path.stat().st_size - 64))
+            end = file.read().rstrip()[-1:]
+        if (start, end) not in ((b'{', b'}'), (b'[', b']')):
+            yield f'{where}: {path} is not JSON, or is cut off. Get it again'

@@ -1,0 +1,176 @@
+"""Labels that mean the same in training, in testing and to the network, before anything is computed."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, Optional
+
+import numpy as np
+from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
+from torch import nn
+
+from mmgradaug.registry import HOOKS
+
+
+@HOOKS.register_module()
+class DataCheckHook(Hook):
+    """Compares the classes of data sets, network and checkpoint by name; for any config.
+
+    In a config: ``default_hooks = dict(data_check=dict(type='mmgradaug.DataCheckHook'), ...)``. A class
+    folder that is missing shifts all labels after it, and a wrong accuracy looks like any other. The first
+    process also reads all annotations of the training data once (COCO: some ten seconds).
+
+    Args:
+        read_all: look at every image's annotation, not at the classes alone.
+
+    Raises:
+        ValueError: before the first iteration or test; it names what differs and says what to write.
+    """
+
+    # After the hooks that build or convert, before a checkpoint is loaded.
+    priority = 'LOW'
+
+    def __init__(self, read_all: bool = True) -> None:
+        self.read_all = read_all
+
+    def before_train(self, runner: Runner) -> None:
+        found = [list(self._training_problems(runner)) if is_main_process() else None]
+        broadcast_object_list(found)
+        _refuse(found[0])
+        loader = runner.train_dataloader
+        size = getattr(loader.batch_sampler, 'batch_size', None)
+        sampler = loader.batch_sampler.sampler if size else None
+        ends_in_one = size and not loader.batch_sampler.drop_last and len(sampler) % size == 1
+        if size == 1 or (ends_in_one and isinstance(runner.train_loop, EpochBasedTrainLoop)):
+            runner.logger.warning(
+                f'{"every batch" if size == 1 else "the last batch of an epoch"} is of one image: a batch '
+                'norm that sees one value of a channel fails, of more computes statistics of one image. '
+                'Write train_dataloader.drop_last=True or another train_dataloader.batch_size'
+            )
+
+    def _training_problems(self, runner: Runner) -> Iterator[str]:
+        dataset = runner.train_dataloader.dataset
+        classes = _classes(dataset)
+        if isinstance(runner._val_loop, BaseLoop):
+            yield from differing(
+                classes, _classes(runner.val_dataloader.dataset), 'training', 'val'
+            )
+        outputs = num_classes_of(runner.model)
+        if classes is not None and outputs is not None and outputs != len(classes):
+            yield (
+                f'the head has num_classes={outputs}, but the training data have {len(classes)} classes '
+                f'({_shown(classes)}): write num_classes={len(classes)} in the head and the '
+                'data_preprocessor, or other data'
+            )
+        elif self.read_all:
+            yield from wrong_annotations(dataset, outputs)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """A tested or resumed checkpoint knows the classes that it was trained on."""
+        meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
+        trained = (meta or {}).get('dataset_meta') or {}
+        trained = trained.get('classes', trained.get('CLASSES'))
+        for name, loop in (('test', runner._test_loop), ('val', runner._val_loop)):
+            if isinstance(loop, BaseLoop) and not isinstance(runner._train_loop, BaseLoop):
+                classes = _classes(loop.dataloader.dataset)
+                _refuse(list(differing(trained, classes, "the checkpoint's training", name)))
+        if runner._resume and isinstance(runner._train_loop, BaseLoop):
+            classes = _classes(runner.train_dataloader.dataset)
+            _refuse(list(differing(trained, classes, "the checkpoint's training", 'training')))
+
+
+def differing(
+    one: Optional[Sequence[str]], other: Optional[Sequence[str]], name: str, other_name: str
+) -> Iterator[str]:
+    """In which way two lists of classes differ, in a sentence; nothing where one is not known."""
+    if one is None or other is None or list(one) == list(other):
+        return
+    lacking = [each for each in one if each not in other]
+    more = [each for each in other if each not in one]
+    what = 'in another order'
+    if lacking or more:
+        what = ', '.join(
+            f'{text} {_shown(names)}'
+            for text, names in (('without', lacking), ('with also', more))
+            if names
+        )
+    yield (
+        f'the classes of the {other_name} data are not those of the {name} data: {what}. Labels are '
+        'numbers in the order of the names, so all would be wrong. Mend the folders or annotations, or '
+        f'give {other_name}_dataloader.dataset.metainfo.classes the same names'
+    )
+
+
+def wrong_annotations(dataset: Any, num_classes: Optional[int]) -> Iterator[str]:
+    """What is wrong with the labels and boxes of a data set of MMEngine's kind; the first of each kind."""
+    if not callable(getattr(dataset, 'get_data_info', None)):
+        return
+    cat_ids, classes = getattr(dataset, 'cat_ids', None), _classes(dataset)
+    if cat_ids is not None and classes is not None and len(cat_ids) != len(classes):
+        yield (
+            f'{getattr(dataset, "ann_file", "the annotation file")} has {len(cat_ids)} of the '
+            f'{len(classes)} classes of metainfo.classes ({_shown(classes)}): write the names that are '
+            'in its categories'
+        )
+    seen: set[str] = set()
+    instances = 0
+    is_detection = False
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
+        labels = info.get('gt_label')
+        is_detection |= 'instances' in info
+        boxes = info.get('instances') or []
+        instances += len(boxes)
+        if labels is None:
+            labels = [box.get('bbox_label') for box in boxes]
+        for label in np.atleast_1d(np.asarray(labels)):
+            if num_classes is not None and not 0 <= int(label) < num_classes:
+                if 'label' not in seen:
+                    yield (
+                        f'{info.get("img_path", index)} has label {int(label)}, but the head has '
+                        f'num_classes={num_classes}: labels are 0 to {num_classes - 1}'
+                    )
+                seen.add('label')
+        for box in boxes:
+            if not all(math.isfinite(number) for number in box.get('bbox', ())):
+                if 'box' not in seen:
+                    yield (
+                        f'{info.get("img_path", index)} has the box {box["bbox"]}: mend or remove '
+                        'the annotation'
+                    )
+                seen.add('box')
+    if is_detection and not instances:
+        yield (
+            f'{getattr(dataset, "ann_file", "the annotation file")} has no box of the classes '
+            f'{_shown(classes or ())}: look at its category ids and areas'
+        )
+
+
+def num_classes_of(model: nn.Module) -> Optional[int]:
+    """How many classes a classifier's or detector's head tells apart; None if there is no such number."""
+    model = model.module if is_model_wrapper(model) else model
+    head = getattr(model, 'roi_head', None)
+    head = getattr(head, 'bbox_head', None) or getattr(model, 'bbox_head', None)
+    head = head or getattr(model, 'head', None)
+    if isinstance(head, (nn.ModuleList, list, tuple)):
+        head = head[0]
+    number = getattr(head, 'num_classes', None)
+    return number if isinstance(number, int) and number > 0 else None
+
+
+def _classes(dataset: Any) -> Optional[Sequence[str]]:
+    meta = getattr(dataset, 'metainfo', None) or {}
+    return meta.get('classes')
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ', '.join(map(str, names[:5])) + (
+        f' and {len(names) - 5} more' if len(names) > 5 else ''
+    )
+
+
+def _refuse(problems: list[str]) -> None:
+    if problems:
+        raise ValueError(' '.join(problems))

@@ -1,0 +1,83 @@
+"""Two processes under torchrun, one of which is killed: the group starts again and ends as if left alone."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command_line import NO_GPU, ROOT, run
+from resumable import differences, final_state, toy_config
+
+# Two ranks with batches of 3 of 48 images: 8 iterations an epoch, saved after each.
+OPTIONS = dict(count=48, save_every=1, save_by_epoch=False, guard={}, signals=True, workers=1)
+
+
+def write_config(path, work_dir, **options):
+    cfg = toy_config(work_dir, **{**OPTIONS, **options})
+    # toy_config counts the images of one process.
+    cfg.param_scheduler.T_max = 24
+    cfg.custom_imports = dict(imports=['resumable'], allow_failed_imports=False)
+    cfg.env_cfg = dict(dist_cfg=dict(backend='gloo'))
+    cfg.dump(path)
+    return path
+
+
+def train_on_two(config, *arguments, port, **environment):
+    return run(
+        'tools/dist_train.sh', config, 2, *arguments, PORT=str(port),
+        PYTHONPATH=str(ROOT / 'tests'), **environment,
+    )  # fmt: skip
+
+
+def test_a_killed_rank_costs_nothing_with_restarts(tmp_path):
+    """In the middle of an epoch and of a window, whose gradients differ between the ranks."""
+    results = []
+    for name, hooks in (('alone', []), ('killed', [dict(type='KillsRank', rank=1, iteration=13)])):
+        config = write_config(tmp_path / f'{name}.py', tmp_path / name, accumulate=3, hooks=hooks)
+        code, said = train_on_two(config, port=29641, MAX_RESTARTS='1')
+        assert code == 0, said[-3000:]
+        results.append(final_state(tmp_path / name, 'iter_24.pth'))
+    assert 'gradients of the unfinished accumulation' not in said  # the log's level is WARNING
+    assert 'failed (exitcode: -9) local_rank: 1' in said
+    assert not differences(*results)
+
+
+def test_a_signal_to_one_rank_stops_both(tmp_path):
+    config = write_config(tmp_path / 'c.py', tmp_path / 'run', epochs=500, tell=True)
+    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2',
+               '--master_port=29642', str(ROOT / 'tools/train.py'), str(config),
+               '--launcher=pytorch']  # fmt: skip
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+        env={**os.environ, **NO_GPU, 'PYTHONPATH': f'{ROOT}:{ROOT / "tests"}'},
+    )  # fmt: skip
+    for line in process.stdout:
+        if line.startswith('iteration 5'):
+            break
+    children = Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()
+    os.kill(int(children[-1]), signal.SIGUSR1)
+    said = process.communicate(timeout=120)[0]
+    # torchrun's own exit code is 1; those of its processes are in what it says.
+    assert process.returncode == 1 and 'exitcode  : 75' in said, said[-3000:]
+    assert (tmp_path / 'run' / 'last_checkpoint').read_text() == 'interrupted.pth'
+    assert not any(Path(f'/proc/{child}').exists() for child in children)
+
+
+@pytest.mark.parametrize(
+    ('batch_size', 'code', 'says'),
+    [(3, 1, 'train_dataloader.batch_size=6'), (6, 0, '2 processes made the checkpoint, 1 go on')],
+)
+def test_another_number_of_processes(tmp_path, batch_size, code, says):
+    """Works where each iteration can have the same images; otherwise it is said what to write."""
+    config = write_config(tmp_path / 'c.py', tmp_path / 'run', epochs=1)
+    assert train_on_two(config, port=29643)[0] == 0
+    returned, said = run(
+        sys.executable, 'tools/train.py', config, '--resume', '--cfg-options',
+        f'train_dataloader.batch_size={batch_size}', 'train_cfg.max_epochs=2',
+        PYTHONPATH=f'{ROOT}:{ROOT / "tests"}',
+    )  # fmt: skip
+    assert returned == code, said[-3000:]
+    assert says in said
