@@ -64,6 +64,11 @@ def plan_channels(
     return plan
 
 
+def remember_plan(model: nn.Module, plan: ChannelPlan) -> None:
+    """Use a plan for ``subnetwork(model, width)`` that was made for another object: the model it is a copy of."""
+    _PLANS[model] = plan
+
+
 def plan_of(model: nn.Module) -> ChannelPlan:
     """The plan that was made for a model; made now, with an ordinary example, if none was."""
     return _PLANS[model] if model in _PLANS else plan_channels(model)
@@ -90,6 +95,7 @@ def _make_plan(
                 while (failure := check()) is not None:
                     _learn_a_count(trial, plan, plan.kept(width), check, failure)
     plan.example, plan.forward = arguments, forward
+    plan.forget_trace()
     return plan
 
 
