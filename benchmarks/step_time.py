@@ -159,9 +159,8 @@ def build(config: dict[str, Any], device: str) -> tuple[nn.Module, nn.Module]:
     plain = MODELS.build({**config, 'type': stock})
     plain.init_weights()
     gradaug.load_state_dict(plain.state_dict())
-    # As Runner and GradAugHook do on a single device.
+    # As Runner does on a single device.
     plain, gradaug = revert_sync_batchnorm(plain), revert_sync_batchnorm(gradaug)
-    gradaug.slim()
     return plain.to(device).train(), gradaug.to(device).train()
 
 

@@ -9,17 +9,15 @@ Example: python benchmarks/subnetwork_time.py --widths 0.9 0.875
 """
 
 import argparse
-import copy
 import time
 
 import torch
 import torch.nn.functional as F
-from mmpretrain.models import ImageClassifier
 from step_time import build, resnet
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmgradaug.slimming import slimmable_layers, subnetwork
+from mmgradaug.slimming import extract_subnetwork, subnetwork
 
 
 def parse_args() -> argparse.Namespace:
@@ -43,36 +41,6 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def built_small(model: ImageClassifier, width: float) -> ImageClassifier:
-    """A network of plain layers with the sub-network's numbers of channels, weights drawn anew."""
-    small = copy.deepcopy(model)
-    channels = {}
-
-    def note(layer: nn.Module, inputs: tuple, out: torch.Tensor) -> None:
-        channels[layer] = (inputs[0].shape[1], out.shape[1])
-
-    hooks = [layer.register_forward_hook(note) for layer in slimmable_layers(small)]
-    with torch.no_grad(), subnetwork(small, width):
-        small(torch.zeros(2, 3, 64, 64, device=next(model.parameters()).device), mode='tensor')
-    for hook in hooks:
-        hook.remove()
-    for name, layer in list(small.named_modules()):
-        if layer not in channels:
-            continue
-        inputs, outputs = channels[layer]
-        if isinstance(layer, nn.Conv2d):
-            plain = nn.Conv2d(
-                inputs, outputs, layer.kernel_size, layer.stride, layer.padding, bias=False
-            )
-        elif isinstance(layer, nn.Linear):
-            plain = nn.Linear(inputs, outputs)
-        else:
-            plain = nn.BatchNorm2d(outputs)
-        parent, _, attribute = name.rpartition('.')
-        setattr(small.get_submodule(parent), attribute, plain)
-    return small.to(next(model.parameters()).device).train()
-
-
 def forward_and_backward(model: nn.Module, images: torch.Tensor) -> None:
     model(images, mode='tensor').logsumexp(1).sum().backward()
     if images.is_cuda:
@@ -93,7 +61,7 @@ def main() -> None:
         f'{"sub/small":>11}{"small/full":>12}{"FLOPs":>8}'
     )
     for width in args.widths:
-        small = built_small(model, width)
+        small = extract_subnetwork(model, width)
         for size in args.sizes:
             images = F.interpolate(torch.randn(args.batch, 3, 224, 224), (size, size)).to(device)
             best = dict(sub=float('inf'), small=float('inf'), full=float('inf'))

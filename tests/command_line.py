@@ -88,7 +88,7 @@ def run_two_ranks(script, folder):
         )
         for rank in range(2)
     ]
-    errors = [process.communicate(timeout=300)[1] for process in processes]
+    errors = [process.communicate(timeout=900)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], '\n'.join(errors)
     return [torch.load(folder / f'rank{rank}.pth', weights_only=True) for rank in range(2)]
 

@@ -2,6 +2,8 @@
 
 import copy
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Optional
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch.nn.functional as F
 from mmengine.optim import OptimWrapper
 from mmpretrain.models import ClsDataPreprocessor, ImageClassifier
 from mmpretrain.structures import DataSample
+from torch import nn
 
 from mmgradaug.models import (
     GradAugClassifier,
@@ -17,6 +20,7 @@ from mmgradaug.models import (
     MeanTeacherClassifier,
     SemiClsDataPreprocessor,
 )
+from mmgradaug.slimming import subnetwork
 
 SIZES = [32, 28, 24]
 
@@ -180,10 +184,43 @@ def narrow(params: dict[str, torch.Tensor], width: float) -> dict[str, torch.Ten
     return kept
 
 
+class Headed(nn.Module):
+    """A backbone with a convolution behind each of its outputs."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        parameter = next(backbone.parameters())
+        stem = next(m for m in backbone.modules() if isinstance(m, nn.Conv2d))
+        training = backbone.training
+        backbone.eval()
+        with torch.no_grad():
+            outs = backbone(parameter.new_zeros(1, stem.in_channels, 64, 64))
+        backbone.train(training)
+        self.backbone = backbone
+        self.heads = nn.ModuleList(nn.Conv2d(out.shape[1], 1, 1).to(out) for out in outs)
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        return [head(out) for head, out in zip(self.heads, self.backbone(images))]
+
+
+@contextmanager
+def narrow_backbone(backbone: nn.Module, width: float) -> Iterator[nn.Module]:
+    """Inside, the backbone is narrowed as part of a network: a network's own outputs would not be."""
+    with subnetwork(Headed(backbone), width):
+        yield backbone
+
+
+def kept_share(model: torch.nn.Module, width: float) -> float:
+    """The share of the tiny classifier's convolutions' output channels that a sub-network keeps."""
+    full = {name: value for name, value in model.named_parameters() if value.dim() == 4}
+    kept = narrow(full, width)
+    return sum(len(value) for value in kept.values()) / sum(len(value) for value in full.values())
+
+
 def naive_gradaug_loss(
     stock: ImageClassifier, params: dict[str, torch.Tensor], batch: dict, subnets: list[Any]
 ) -> torch.Tensor:
-    """Eq. 4 in one graph, from a *stock* classifier and sliced parameters: no slimmable layer runs.
+    """Eq. 4 in one graph, from a *stock* classifier and sliced parameters: no slimming runs.
 
     Batch norms use scratch copies of their running statistics.
     """

@@ -16,6 +16,7 @@ from mmpretrain.registry import TRANSFORMS
 from mmgradaug.engine import GradAugMixin
 from mmgradaug.models import GradAugClassifier, SlimmableResNet
 from mmgradaug.models.regularizers import DropBlock, ShakeDrop
+from mmgradaug.registry import build_batch_transform
 from mmgradaug.subnets import Chain, Resize, Rotate90, Scale, SubnetSampler
 
 ROOT = Path(__file__).parents[1]
@@ -175,10 +176,12 @@ def test_cifar_settings_are_the_papers(network, epochs, batch, lr, decay, schedu
         assert (optimizer.lr, optimizer.weight_decay, optimizer.nesterov) == (lr, decay, True)
         assert schedule.items() <= dict(cfg.param_scheduler).items()
         if 'gradaug' in name.stem:
-            sampler = SubnetSampler(**cfg.model.gradaug)
+            transforms = build_batch_transform(cfg.model.gradaug.transforms)
+            sampler = SubnetSampler(**{**cfg.model.gradaug, 'transforms': transforms})
             width = 1.0 if network == 'resnet110' or 'randscale' in name.stem else 0.8
-            assert (sampler.num_subnets, sampler.min_width) == (3, width)
-            assert sampler.survival_prob == (0.5 if network == 'resnet110' else 1.0)
+            assert (sampler.num_subnets, sampler.axes[0].min_width) == (3, width)
+            by_depth = [axis.survival_prob for axis in sampler.axes[1:]]
+            assert by_depth == ([0.5] if network == 'resnet110' else [])
 
 
 LOW_DATA = [path for path in CONFIGS if 'low_data' in path.parts]
@@ -324,7 +327,7 @@ def test_variants_differ_as_their_rows_do():
 
     def drawn(name):
         sampler = build_model(load(name)).subnet_sampler
-        assert (sampler.num_subnets, sampler.min_width) == (3, 0.9)
+        assert (sampler.num_subnets, sampler.axes[0].min_width) == (3, 0.9)
         return {subnet.transform for i in range(200) for subnet in sampler.sample(0, i)}
 
     turns = {Rotate90(k) for k in range(4)}

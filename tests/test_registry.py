@@ -13,8 +13,8 @@ import mmgradaug
     [
         ('MODELS', 'GradAugClassifier'),
         ('MODELS', 'SlimmableResNet'),
-        ('MODELS', 'SlimmableConv2d'),
-        ('MODELS', 'SlimmableSyncBatchNorm'),
+        ('MODELS', 'SubnetworkClassifier'),
+        ('MODELS', 'DistillationClsHead'),
         ('HOOKS', 'GradAugHook'),
         ('MODEL_WRAPPERS', 'GradAugDistributedDataParallel'),
         ('DATASETS', 'Digits'),

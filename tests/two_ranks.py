@@ -23,6 +23,7 @@ from helpers import (
 )
 from mmengine.model import MMDistributedDataParallel, convert_sync_batchnorm
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.distributed.nn.functional import all_reduce
 
 from mmgradaug.engine import GradAugDistributedDataParallel, GradAugHook
 from mmgradaug.slimming import subnetwork
@@ -79,6 +80,23 @@ def mean_teacher(rank, **options):
     )
 
 
+class SyncBatchNormOnCPU(torch.nn.SyncBatchNorm):
+    """What PyTorch's does, whose kernels have no CPU form; differentiable through the statistics."""
+
+    def forward(self, x):
+        dims, view = (0, 2, 3), (1, -1, 1, 1)
+        count = all_reduce(x.new_tensor(x.numel() / x.shape[1]))
+        mean = all_reduce(x.sum(dims)) / count
+        centred = x - mean.view(view)
+        var = all_reduce(centred.square().sum(dims)) / count
+        if self.track_running_stats:
+            self.num_batches_tracked.add_(1)
+            self.running_mean.lerp_(mean.detach(), self.momentum)
+            self.running_var.lerp_(var.detach() * count / (count - 1), self.momentum)
+        out = centred / (var.view(view) + self.eps).sqrt()
+        return out * self.weight.view(view) + self.bias.view(view)
+
+
 def sync_bn_subnetwork(rank):
     """One sub-network's pass with synchronised batch norms: output, and gradients summed over ranks."""
     _, model = stock_and_gradaug(gradaug_config())
@@ -87,8 +105,10 @@ def sync_bn_subnetwork(rank):
         GradAugDistributedDataParallel(model, device_ids=[rank])
     except ValueError as error:
         refusal = str(error)
-    model.slim()  # what GradAugHook does
     types = {type(m).__name__ for m in model.modules() if 'BatchNorm' in type(m).__name__}
+    for module in model.modules():
+        if isinstance(module, torch.nn.SyncBatchNorm):
+            module.__class__ = SyncBatchNormOnCPU
     # Ranks with batches of different size.
     images = random_batch(size=3 + rank, seed=rank)['inputs']
     with subnetwork(model, 0.7):

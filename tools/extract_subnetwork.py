@@ -30,15 +30,17 @@ from trained_classifier import (
 )
 from training_runs import UserError, in_columns, run_tool, short
 
-from mmgradaug.models import SubnetworkClassifier, slim_classifier
+from mmgradaug.models import GradAugClassifier, SubnetworkClassifier
 from mmgradaug.slimming import (
+    ChannelPlan,
     SlimmingError,
+    Smaller,
     extract_subnetwork,
+    plan_channels,
     recalibrate_statistics,
-    subnetwork_channels,
-    try_subnetworks,
+    shrink,
+    smaller_network,
 )
-from mmgradaug.slimming.narrow import narrow_layer
 
 NAME = 'subnetwork'  # of the files
 REPEATS = 50  # for the latency; in turns, so that both networks meet the same machine
@@ -55,7 +57,6 @@ Written by mmgradaug's tools/extract_subnetwork.py; it needs MMPretrain alone.
 
 from typing import Any
 
-import torch
 from mmpretrain.models import ImageClassifier
 from mmpretrain.registry import MODELS
 from torch import nn
@@ -66,29 +67,49 @@ from torch import nn
 {}'''
 
 
-def slim(classifier: TrainedClassifier, images: Tensor) -> None:
-    """Make a stock classifier slimmable, and see that its sub-networks exist.
+def plan(classifier: TrainedClassifier, images: Tensor) -> ChannelPlan:
+    """Find out which sub-networks a stock classifier has: those that GradAug trains.
 
     Raises:
-        UserError: they do not.
+        UserError: it has none.
     """
     try:
-        slim_classifier(classifier.model)
-        try_subnetworks(classifier.model, images[:2])
+        return plan_channels(classifier.model, images[:2], within=GradAugClassifier.narrowed_parts)
+    except SlimmingError as error:
+        raise UserError(str(error)) from error
+
+
+def take_out(classifier: TrainedClassifier, width: float) -> nn.Module:
+    """The sub-network of ``width`` of a planned classifier, as a network of its own.
+
+    Raises:
+        UserError: it cannot be taken out.
+    """
+    try:
+        return extract_subnetwork(classifier.model, width)
     except SlimmingError as error:
         raise UserError(str(error)) from error
 
 
 @torch.no_grad()
-def average_statistics(target: nn.Module, others: Sequence[nn.Module]) -> None:
-    """Running statistics as means over sub-networks of other widths, of the channels they share."""
-    layers = [dict(other.named_modules()) for other in others]
+def average_statistics(
+    target: nn.Module, width: float, others: dict[float, nn.Module], channels: ChannelPlan
+) -> None:
+    """Running statistics as means over sub-networks of greater widths, of the channels they share."""
     for name, norm in target.named_modules():
-        if isinstance(norm, _BatchNorm):
-            for key in ('running_mean', 'running_var'):
-                kept = getattr(norm, key)
-                values = [getattr(by_name[name], key)[: len(kept)] for by_name in layers]
-                kept.copy_(torch.stack(values).mean(0))
+        if not isinstance(norm, _BatchNorm):
+            continue
+        for key in ('running_mean', 'running_var'):
+            values = []
+            for other_width, other in others.items():
+                value = getattr(other.get_submodule(name), key)
+                for _, selection in channels.selections.get(f'{name}.{key}', ()):
+                    kept, theirs = (
+                        channels.kept(each).mask(selection) for each in (width, other_width)
+                    )
+                    value = value[torch.from_numpy(kept[theirs]).to(value.device)]
+                values.append(value)
+            getattr(norm, key).copy_(torch.stack(values).mean(0))
 
 
 @torch.no_grad()
@@ -119,9 +140,7 @@ def latency(models: Sequence[nn.Module], images: Tensor) -> list[float]:
     return [statistics.median(column) for column in zip(*times)]
 
 
-def build_files(
-    classifier: TrainedClassifier, channels: dict[str, tuple[int, int]], width: float
-) -> dict[str, str]:
+def build_files(classifier: TrainedClassifier, smaller: Smaller, width: float) -> dict[str, str]:
     """The config that builds the sub-network, and the module that it needs, if MMPretrain alone will do."""
     cfg = classifier.cfg
     whole = {'data_preprocessor': cfg.get('data_preprocessor'), **cfg.model.to_dict()}
@@ -134,11 +153,8 @@ def build_files(
         model['data_preprocessor'].pop('batch_augments', None)
     stock = 'mmgradaug.' not in repr(model)
     model['type'] = SubnetworkClassifier.__name__ if stock else 'mmgradaug.SubnetworkClassifier'
-    model['channels'] = {
-        name: list(numbers)
-        for name, numbers in channels.items()
-        if numbers != _channels(classifier.model.get_submodule(name))
-    }
+    model['shapes'] = {name: list(shape) for name, shape in smaller.shapes.items()}
+    model['attributes'] = smaller.attributes
     test = {
         key: cfg[key] for key in ('test_dataloader', 'test_evaluator', 'test_cfg') if key in cfg
     }
@@ -161,17 +177,9 @@ def build_files(
         header += IMPORT_FROM_HERE
     files = {f'{NAME}.py': header + Config(content).pretty_text}
     if stock:
-        sources = [inspect.getsource(part) for part in (narrow_layer, SubnetworkClassifier)]
+        sources = [inspect.getsource(part) for part in (shrink, SubnetworkClassifier)]
         files[f'{NAME}_classifier.py'] = MODULE.format(*sources)
     return files
-
-
-def _channels(layer: nn.Module) -> tuple[int, int]:
-    if isinstance(layer, _BatchNorm):
-        return layer.num_features, layer.num_features
-    if isinstance(layer, nn.Linear):
-        return layer.out_features, layer.in_features
-    return layer.out_channels, layer.in_channels
 
 
 def export_onnx(model: nn.Module, images: Tensor, file: Path) -> float:
@@ -227,10 +235,9 @@ def extract(args: argparse.Namespace) -> None:
         )
     full = classifier.model
     images = classifier.training_images(args.recalibrate)
-    slim(classifier, images[0])
-    example = images[0][:2]
-    channels = subnetwork_channels(full, args.width, example)
-    small = extract_subnetwork(full, args.width, example)
+    channels = plan(classifier, images[0])
+    smaller = smaller_network(full, args.width)
+    small = take_out(classifier, args.width)
     loader = None if args.no_test else classifier.loader(classifier.test_set())
     top1: dict[str, Optional[float]] = dict.fromkeys(('full', 'extracted', 'recalibrated'))
     if loader is not None:
@@ -238,20 +245,19 @@ def extract(args: argparse.Namespace) -> None:
         top1['extracted'] = classifier.accuracy(small, loader, 'test, before recalibration')
     number = sum(len(batch) for batch in images)
     if args.average_widths:
-        others = []
+        others = {}
         for width in args.average_widths:
-            others.append(extract_subnetwork(full, width, example))
+            others[width] = take_out(classifier, width)
             recalibrate_statistics(
-                others[-1], track(images, f'statistics, {width:g}', console=CONSOLE)
+                others[width], track(images, f'statistics, {width:g}', console=CONSOLE)
             )
-        average_statistics(small, others)
+        average_statistics(small, args.width, others, channels)
     else:
         recalibrate_statistics(small, track(images, 'statistics', console=CONSOLE))
     if loader is not None:
         top1['recalibrated'] = classifier.accuracy(small, loader, 'test, recalibrated')
 
-    plain = extract_subnetwork(full, 1.0, example)  # as it would be deployed: plain layers
-    networks = [plain, small]
+    networks = [full, small]
     sizes = [complexity(network, images[0][:1]) for network in networks]
     batch = images[0][: args.latency_batch]
     times = latency(networks, batch)
@@ -270,7 +276,7 @@ def extract(args: argparse.Namespace) -> None:
         difference = None
         if args.onnx:
             difference = export_onnx(small, images[0], work / f'{NAME}.onnx')
-        files = build_files(classifier, channels, args.width)
+        files = build_files(classifier, smaller, args.width)
         out.mkdir(parents=True, exist_ok=True)
         (work / '1.pth').replace(work / f'{NAME}.pth')
         for name in [f'{NAME}.pth', *([f'{NAME}.onnx'] if args.onnx else [])]:

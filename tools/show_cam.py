@@ -10,7 +10,7 @@ from typing import Any, Optional
 import mmcv
 import numpy as np
 import torch
-from extract_subnetwork import slim
+from extract_subnetwork import plan, take_out
 from mmcv.transforms import Compose
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
@@ -27,7 +27,7 @@ from trained_classifier import (
 )
 from training_runs import UserError, in_columns, run_tool, short
 
-from mmgradaug.slimming import extract_subnetwork, recalibrate_statistics
+from mmgradaug.slimming import recalibrate_statistics
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 METHODS = {
@@ -276,9 +276,9 @@ def show_cam(args: argparse.Namespace) -> None:
         images = classifier.training_images(args.recalibrate) if args.recalibrate else []
         # Two of it: in training mode, batch norms do not take a single value a channel.
         example = preprocess(classifier, files[0]).repeat(2, 1, 1, 1)
-        slim(classifier, example)
+        plan(classifier, example)
         for width in args.width:
-            small = extract_subnetwork(classifier.model, width, example)
+            small = take_out(classifier, width)
             if images:
                 batches = track(images, f'statistics, width {width:g}', console=CONSOLE)
                 recalibrate_statistics(small, batches)

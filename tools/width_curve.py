@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from extract_subnetwork import slim
+from extract_subnetwork import plan, take_out
 from result_pictures import draw_panels
 from rich.progress import track
 from trained_classifier import (
@@ -22,7 +22,7 @@ from trained_classifier import (
 )
 from training_runs import UserError, in_columns, run_tool, short
 
-from mmgradaug.slimming import extract_subnetwork, recalibrate_statistics
+from mmgradaug.slimming import recalibrate_statistics
 
 KIND = 'width_curve'
 WIDTHS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
@@ -38,11 +38,11 @@ def width_curve(args: argparse.Namespace) -> None:
     if file.exists() and not args.overwrite:
         raise UserError(f'{short(file)} is there already: use another --out, or --overwrite')
     images = classifier.training_images(args.recalibrate)
-    slim(classifier, images[0])
+    plan(classifier, images[0])
     loader = classifier.loader(classifier.test_set(), args.max_images)
     points = []
     for width in sorted(set(args.widths)):
-        small = extract_subnetwork(classifier.model, width, images[0][:2])
+        small = take_out(classifier, width)
         title = f'width {width:g}'
         before = classifier.accuracy(small, loader, f'{title}, {FULL}')
         recalibrate_statistics(small, track(images, f'{title}, measuring', console=CONSOLE))

@@ -8,8 +8,8 @@ from mmengine.optim import OptimWrapper
 
 from mmgradaug.arguments import refuse_unknown_keys
 from mmgradaug.registry import build_batch_transform
-from mmgradaug.slimming import plan_channels
-from mmgradaug.slimming.planning import _PLANS, check_sizes
+from mmgradaug.slimming import plan_channels, remember_plan
+from mmgradaug.slimming.planning import check_sizes
 from mmgradaug.subnets import Batch, SoftLabelLoss, Subnet, SubnetSampler, drawn_sizes
 
 from .gradaug_step import gradaug_step
@@ -74,7 +74,7 @@ class GradAugMixin:
         # Copies and unpickled models have the same sub-networks; a plan made anew would narrow the heads too.
         super().__setstate__(state)
         if 'channel_plan' in state:
-            _PLANS[self] = self.channel_plan
+            remember_plan(self, self.channel_plan)
 
     @property
     def leaves_parameters_unused(self) -> bool:

@@ -16,7 +16,7 @@ from .extract import (
 from .narrowing import buffers_kept, is_narrowed
 from .operations import Call, operation_rule
 from .plan import ChannelPlan, kept_channels
-from .planning import plan_channels, plan_of
+from .planning import plan_channels, plan_of, remember_plan
 from .rules import layer_rule
 from .width import AtWidth, Width, subnetwork
 
@@ -40,6 +40,7 @@ __all__ = [
     'plan_channels',
     'plan_of',
     'recalibrate_statistics',
+    'remember_plan',
     'residual_blocks',
     'shrink',
     'smaller_network',

@@ -189,6 +189,12 @@ class ChannelPlan:
             self._known[key] = Selection(run, rank, repeats)
         return self._known[key]
 
+    def forget_trace(self) -> None:
+        """Free what only making the plan needed, so that copies of a model are cheap."""
+        labels = self._trace.labels
+        self._trace = Trace()
+        self._trace.labels.classes = labels.classes
+
     @property
     def has_parts(self) -> bool:
         """Whether there are dimensions of several runs, or of heads or groups of channels."""

@@ -64,6 +64,11 @@ def plan_channels(
     return plan
 
 
+def remember_plan(model: nn.Module, plan: ChannelPlan) -> None:
+    """Use a plan for ``subnetwork(model, width)`` that was made for another object: the model it is a copy of."""
+    _PLANS[model] = plan
+
+
 def plan_of(model: nn.Module) -> ChannelPlan:
     """The plan that was made for a model; made now, with an ordinary example, if none was."""
     return _PLANS[model] if model in _PLANS else plan_channels(model)
@@ -90,6 +95,7 @@ def _make_plan(
                 while (failure := check()) is not None:
                     _learn_a_count(trial, plan, plan.kept(width), check, failure)
     plan.example, plan.forward = arguments, forward
+    plan.forget_trace()
     return plan
 
 
@@ -268,10 +274,20 @@ def _learn_a_count(
         return sys.maxsize if after is None else after.operations
 
     name: Optional[str] = failure.module
+    places = []
     while name is not None:
-        module = trial.get_submodule(name)
-        possible = {(type(module), each) for each in possible_counts(plan, name, module, kept)}
-        open_counts = sorted(possible - plan.counts, key=lambda count: count[1])
+        places.append([name])
+        name = name.rpartition('.')[0] if name else None
+    # Or the layer reads an attribute of one of its parts.
+    inside = trial.get_submodule(failure.module).named_modules(prefix=failure.module)
+    places.append([part for part, _ in inside])
+    for names in places:
+        possible = {
+            (type(trial.get_submodule(each)), attribute)
+            for each in names
+            for attribute in possible_counts(plan, each, trial.get_submodule(each), kept)
+        }
+        open_counts = sorted(possible - plan.counts, key=lambda count: (count[1], str(count[0])))
         if open_counts:
             furthest, found = max(
                 ((reached({count}), {count}) for count in open_counts), key=lambda each: each[0]
@@ -285,7 +301,6 @@ def _learn_a_count(
             if furthest > failure.operations:
                 plan.counts |= found
                 return
-        name = name.rpartition('.')[0] if name else None
     raise SlimmingError(
         f'{failure.module or type(trial).__name__!r} cannot be slimmed: {type(trial).__name__} runs at full '
         f'width, but its sub-network fails there with {failure.reason}'

@@ -111,8 +111,10 @@ class _Watcher(TorchDispatchMode):
         self.written: dict[int, set[int]] = {}
         self.shadows: dict[int, tuple[Tensor, Shadow]] = {}
         named = [
-            *model.named_parameters(remove_duplicate=False),
-            *model.named_buffers(remove_duplicate=False),
+            (f'{owner}.{key}' if owner else key, value)
+            for owner, module in model.named_modules()
+            for key, value in (*module._parameters.items(), *module._buffers.items())
+            if value is not None
         ]
         for name, value in named:
             if id(value) in self.shadows:  # one parameter under two names
@@ -278,6 +280,8 @@ class _Watcher(TorchDispatchMode):
 
     def leaving(self, name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+            for tensor in tensors_in((args, output)):
+                self.note_sizes(tensor, self.shadow_of(tensor).factors)
             call = self.running.pop()[1]
             route = None
             if isinstance(output, Tensor):

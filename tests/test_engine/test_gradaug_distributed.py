@@ -144,7 +144,7 @@ def test_sync_bn_in_a_subnetwork_is_batch_norm_over_the_batches_of_both_ranks(ra
             )
     for name, value in stock.named_buffers():
         assert torch.equal(found[0]['statistics'][name], value), name
-    assert found[0]['types'] == {'SlimmableSyncBatchNorm'}
+    assert found[0]['types'] == {'SyncBatchNorm'}
 
 
 def test_sync_bn_without_gpus_is_refused(ranks):

@@ -18,6 +18,9 @@ from mmengine.logging import MMLogger
 from mmpretrain.models import ImageClassifier
 from mmpretrain.structures import DataSample
 
+from mmgradaug.models.gradaug_semi_classifier import SemiBatch
+from mmgradaug.subnets import Resize
+
 
 def naive_loss_of_unlabelled(stock, params, images, subnets, weight=1.0, threshold=0.0):
     """Soft labels of the stock network in training mode; each image's divergence by hand."""
@@ -176,3 +179,31 @@ def test_a_threshold_needs_one_softmax():
         TypeError, match='threshold needs a head with one softmax.*write threshold=0'
     ):
         model.train_step(mixed, sgd(model))
+
+
+def test_the_batch_is_a_value_with_unlabelled_images_last():
+    data = random_batch()
+    more = random_batch(size=3, seed=1, pixels=40)['inputs']
+    batch = SemiBatch(data['inputs'], data['data_samples'], more)
+    assert len(batch) == 7
+    resized = batch.transform(Resize((24, 24)))
+    assert torch.equal(resized.images, Resize((24, 24))(data['inputs']))
+    assert torch.equal(resized.unlabelled, Resize((24, 24))(more))
+    assert resized.data_samples is batch.data_samples and batch.unlabelled.shape[-1] == 40
+    chosen = batch.select(torch.tensor([6, 3, 4, 1]))
+    assert torch.equal(chosen.images, data['inputs'][[3, 1]])
+    assert torch.equal(chosen.unlabelled, more[[2, 0]])
+    assert [s is data['data_samples'][i] for s, i in zip(chosen.data_samples, (3, 1))] == [True] * 2
+    alone = SemiBatch(data['inputs'], data['data_samples'])
+    assert len(alone) == 4 and alone.transform(Resize((8, 8))).unlabelled is None
+    assert alone.select(torch.tensor([2])).unlabelled is None
+
+
+def test_the_head_runs_once_for_labels_and_once_for_unlabelled_images():
+    _, model = stock_and_semi()
+    calls = []
+    model.head.register_forward_hook(lambda *_: calls.append(1))
+    mixed, _, _ = mixed_batch()
+    model.announce_iteration(0, 0, True)
+    model.train_step(mixed, sgd(model))
+    assert len(calls) == 2 * 4

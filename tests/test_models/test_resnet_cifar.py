@@ -7,6 +7,7 @@ from helpers import (
     classifier_config,
     gradaug_config,
     naive_gradaug_loss,
+    narrow_backbone,
     parameters_of,
     random_batch,
     sgd,
@@ -16,7 +17,7 @@ from mmpretrain.models.backbones.resnet import BasicBlock
 
 from mmgradaug.models import GradAugClassifier, SlimmableResNetCIFAR
 from mmgradaug.registry import MODELS
-from mmgradaug.slimming import SlimmingError, residual_blocks, subnetwork
+from mmgradaug.slimming import residual_blocks, subnetwork
 
 
 class Stock(ResNet_CIFAR):
@@ -76,7 +77,7 @@ def test_a_subnetwork_is_a_smaller_stock_network():
     network.eval(), small.eval()
     for size, out_size in ((32, 8), (28, 7), (24, 6)):
         x = torch.randn(2, 3, size, size, dtype=torch.float64)
-        with torch.no_grad(), subnetwork(network, 0.5):
+        with torch.no_grad(), narrow_backbone(network, 0.5):
             out = network(x)[0]
             torch.testing.assert_close(out, small(x)[0], rtol=1e-10, atol=1e-10)
         assert out.shape == (2, 32, out_size, out_size)
@@ -108,8 +109,3 @@ def test_gradient_of_a_step_is_that_of_the_naive_sum():
 def test_other_depths_are_refused(depth):
     with pytest.raises(ValueError, match=rf'6n \+ 2 \(8, 14, 20.*got {depth}'):
         SlimmableResNetCIFAR(depth)
-
-
-def test_group_norm_is_refused():
-    with pytest.raises(SlimmingError, match='GroupNorm'):
-        SlimmableResNetCIFAR(8, norm_cfg=dict(type='GN', num_groups=2))

@@ -3,10 +3,13 @@ import sys
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
-from mmgradaug.subnets import Resize, SubnetSampler
+from mmgradaug.slimming import AtWidth, Depth, Width
+from mmgradaug.subnets import NoChange, RandomResize, Resize, Subnet, SubnetSampler
 
-TRANSFORM = dict(type='RandomResize', sizes=[224, 192, 160, 128])
+TRANSFORM = RandomResize(sizes=[224, 192, 160, 128])
 
 
 def test_the_smallest_is_always_in_and_the_others_cover_the_range():
@@ -39,8 +42,9 @@ def test_a_single_subnetwork_is_uniform_or_the_smallest_on_demand():
 
 def test_same_seed_and_iteration_give_the_same_plan_in_another_process():
     code = (
-        'from mmgradaug.subnets import SubnetSampler\n'
-        f'print([SubnetSampler(3, 0.7, {TRANSFORM!r}).sample(5, i) for i in (0, 9, 10**6)])'
+        'from mmgradaug.subnets import RandomResize, SubnetSampler\n'
+        f'sampler = SubnetSampler(3, 0.7, RandomResize({TRANSFORM.sizes()!r}))\n'
+        'print([sampler.sample(5, i) for i in (0, 9, 10**6)])'
     )
     sampler = SubnetSampler(3, 0.7, TRANSFORM)
     np.random.seed(1)  # global state has no say
@@ -52,11 +56,26 @@ def test_same_seed_and_iteration_give_the_same_plan_in_another_process():
     assert here[0] != here[1] and sampler.sample(6, 0) != here[0]
 
 
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x):
+        return x + self.conv(x)
+
+
+def residual_network(blocks):
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 1), *(Residual() for _ in range(blocks)), nn.Conv2d(8, 2, 1)
+    )
+
+
 def test_blocks_survive_with_linearly_falling_probability():
     sampler = SubnetSampler(3, 1.0, TRANSFORM, survival_prob=0.4)
-    with pytest.raises(RuntimeError, match='num_blocks'):
+    with pytest.raises(RuntimeError, match=r'call bind\(model\) first'):
         sampler.sample(0, 0)
-    sampler.num_blocks = 6
+    sampler.bind(residual_network(6))
     plans = [subnet for i in range(3000) for subnet in sampler.sample(7, i)]
     dropped = np.array([[b in subnet.dropped_blocks for b in range(6)] for subnet in plans])
     expected = 0.6 * np.arange(1, 7) / 6  # 1 - p_l
@@ -68,10 +87,65 @@ def test_blocks_survive_with_linearly_falling_probability():
 
 def test_depth_leaves_the_draws_of_width_and_size_as_they_are():
     plain, deep = (SubnetSampler(3, 0.7, TRANSFORM, survival_prob=p) for p in (1.0, 0.5))
-    deep.num_blocks = 4
+    network = residual_network(4)
+    for sampler in (plain, deep):
+        sampler.bind(network)
     for one, other in zip(plain.sample(1, 2), deep.sample(1, 2)):
         assert (one.width, one.transform) == (other.width, other.transform)
-        assert one.dropped_blocks is None and 'dropped_blocks' not in one.log_values()
+        assert one.dropped_blocks is None and 'dropped_blocks' not in one.log_values(network)
+        assert other.log_values(network)['dropped_blocks'] == len(other.dropped_blocks)
+
+
+def test_axes_of_ones_own_are_drawn_entered_and_logged():
+    """Depth alone: no width is drawn, and the network keeps all its channels."""
+    network = residual_network(4)
+    sampler = SubnetSampler(5, transforms=TRANSFORM, axes=[Depth(0.5)])
+    sampler.bind(network)
+    drawn = sampler.sample(3, 4)
+    assert [subnet.width for subnet in drawn] == [None] * 5
+    assert len({subnet.dropped_blocks for subnet in drawn}) > 1
+    assert sampler.leaves_parameters_unused
+    assert not SubnetSampler(transforms=TRANSFORM).leaves_parameters_unused
+    for subnet in drawn:
+        ran = []
+        hooks = [
+            network[1 + i].conv.register_forward_hook(lambda *_, i=i, ran=ran: ran.append(i))
+            for i in range(4)
+        ]
+        with subnet.enter(network):
+            assert network(torch.zeros(1, 3, 4, 4)).shape == (1, 2, 4, 4)
+            assert network[0].weight.shape == (8, 3, 1, 1)
+        for hook in hooks:
+            hook.remove()
+        assert ran == [i for i in range(4) if i not in subnet.dropped_blocks]
+        assert set(subnet.log_values(network)) == {'dropped_blocks'}
+
+
+def test_the_default_axes_are_width_and_on_demand_depth():
+    assert [type(axis) for axis in SubnetSampler(transforms=TRANSFORM).axes] == [Width]
+    both = SubnetSampler(transforms=TRANSFORM, survival_prob=0.5)
+    assert [type(axis) for axis in both.axes] == [Width, Depth]
+
+
+def test_the_logged_width_is_the_share_of_channels_that_are_kept():
+    """Of 8 and 10 channels 5 and 6 are left at a width of 0.6; the outputs, always there, do not count."""
+    network = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 10, 1), nn.Conv2d(10, 2, 1))
+    subnet = Subnet(NoChange(), (AtWidth(0.6),))
+    with subnet.enter(network):
+        kept = [network[0].weight.shape[0], network[2].weight.shape[0]]
+    assert kept == [5, 6]
+    assert subnet.width == 0.6 and subnet.log_values(network) == {'width': 11 / 18}
+
+
+def test_seed_and_iteration_are_not_added_up():
+    """Seed 0 at iteration 1 is not seed 1 at iteration 0: runs of neighbouring seeds would repeat each other."""
+    sampler = SubnetSampler(3, 0.7, TRANSFORM)
+    drawn = {
+        tuple(subnet.width for subnet in sampler.sample(seed, i))
+        for seed in range(20)
+        for i in range(20)
+    }
+    assert len(drawn) == 400
 
 
 def test_none_and_full_width():
@@ -87,8 +161,11 @@ def test_none_and_full_width():
         (dict(min_width=0), ValueError, r'in \(0, 1\], got 0'),
         (dict(min_width=1.5), ValueError, r'in \(0, 1\], got 1.5'),
         (dict(min_width='0.9'), TypeError, "got '0.9'"),
-        (dict(transforms=None), ValueError, "transforms=dict.type='RandomResize'"),
+        (dict(transforms=None), ValueError, "transforms is missing.*dict.type='RandomScale'"),
         (dict(transforms=[]), ValueError, 'Identity'),
+        (dict(transforms=object()), TypeError, r'no draw\(rng\)'),
+        (dict(smallest_if_single=1), TypeError, 'True or False, got 1'),
+        (dict(survival_prob=0.0), ValueError, r'survival_prob.*in \(0, 1\]'),
     ],
 )
 def test_wrong_input(changes, error, says):

@@ -7,8 +7,21 @@ from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 from torchvision.transforms import v2
 
-from mmgradaug.registry import BATCH_TRANSFORMS
-from mmgradaug.subnets import Chain, Resize, Rotate90, Scale, build_batch_transform
+from mmgradaug.registry import BATCH_TRANSFORMS, build_batch_transform
+from mmgradaug.subnets import (
+    Chain,
+    Compose,
+    Identity,
+    RandomCrop,
+    RandomResize,
+    RandomRotate90,
+    RandomScale,
+    Resize,
+    Rotate90,
+    Scale,
+    check_batch_transform,
+    drawn_sizes,
+)
 
 IMAGES = torch.randn(2, 3, 8, 6)
 
@@ -82,7 +95,7 @@ def test_names_are_those_of_batch_transforms_whatever_the_default_scope():
     """mmcv has an image transform of the same name, RandomResize."""
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         transform = build_batch_transform(ConfigDict(type='RandomResize', sizes=[4]))
-    assert transform.sizes == [(4, 4)]
+    assert type(transform) is RandomResize and transform.sizes() == [(4, 4)]
 
 
 def test_random_crop_is_one_window_of_the_whole_batch():
@@ -146,6 +159,34 @@ def test_own_transform_by_the_registry():
         )
     finally:
         BATCH_TRANSFORMS.module_dict.pop('AddOne')
+
+
+def test_a_list_is_one_after_the_other_and_an_object_stays_itself():
+    resize = RandomResize([4])
+    for check in (check_batch_transform, build_batch_transform):
+        assert check(resize) is resize
+        chained = check([RandomRotate90(), resize])
+        assert type(chained) is Compose and chained.transforms[1] is resize
+    mixed = build_batch_transform([dict(type='RandomRotate90'), resize])
+    assert type(mixed.transforms[0]) is RandomRotate90 and mixed.transforms[1] is resize
+
+
+@pytest.mark.parametrize(
+    ('transform', 'sizes'),
+    [
+        (RandomResize([8, (4, 10)]), [(8, 8), (4, 10)]),
+        (RandomCrop((6, 5), padding=2), [(6, 6), (5, 5)]),
+        (Compose([RandomRotate90(), RandomResize([8, 6])]), [(8, 8), (6, 6)]),
+        (Compose([RandomResize([8]), RandomCrop(4)]), [(4, 4)]),
+        (Identity(), []),
+        (RandomScale([0.5]), []),
+    ],
+)
+def test_what_sizes_a_transform_draws_is_what_it_says(transform, sizes):
+    assert drawn_sizes(transform) == sizes
+    if sizes:
+        seen = {operation(torch.ones(1, 1, 12, 12)).shape[2:] for operation in draws(transform)}
+        assert seen == set(sizes)
 
 
 @pytest.mark.parametrize(

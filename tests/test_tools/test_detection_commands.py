@@ -28,7 +28,7 @@ def trained(shapes, pretrained, tmp_path_factory):
 
 def test_mim_train_mmdet_trains_with_gradaug(trained):
     work_dir, output = trained
-    assert 'GradAug: 2 sub-networks of width 0.9 to 1 an iteration' in output
+    assert 'GradAug: 2 sub-networks an iteration, width 0.9 to 1, draws from seed' in output
     assert 'the backbone starts from all its weights' in output
     assert 'coco/bbox_mAP' in output and 'coco/segm_mAP' in output
     steps = scalars(work_dir)

@@ -9,7 +9,8 @@ import torch
 from command_line import SMALL, options, run, scalars
 from mmpretrain.models import ImageClassifier
 
-from mmgradaug.subnets import SubnetSampler
+from mmgradaug.slimming import kept_channels
+from mmgradaug.subnets import RandomResize, SubnetSampler
 
 CONFIG = 'configs/gradaug_r50_imagenet.py'
 
@@ -25,16 +26,26 @@ def trained(imagenet, tmp_path_factory):
     return work_dir, output
 
 
+def kept_shares(checkpoint, iteration):
+    """The shares of a network's channels, those of its convolutions, that sub-networks of seed 0 keep."""
+    state = torch.load(checkpoint, weights_only=True)['state_dict']
+    channels = [len(value) for value in state.values() if value.dim() == 4]
+    sampler = SubnetSampler(3, 0.9, RandomResize([64, 48]))
+    return [
+        sum(kept_channels(each, subnet.width) for each in channels) / sum(channels)
+        for subnet in sampler.sample(0, iteration)
+    ]
+
+
 def test_the_real_config_trains_and_its_learning_rate_scales(trained):
     work_dir, output = trained
     lines = scalars(work_dir)
     assert len(lines) == 2
     assert lines[0]['lr'] == pytest.approx(0.2 * 4 / 512)
-    sampler = SubnetSampler(3, 0.9, dict(type='RandomResize', sizes=[64, 48]))
     for iteration, line in enumerate(lines):
-        drawn = [subnet.width for subnet in sampler.sample(0, iteration)]
-        assert [line[f'width_subnet{i}'] for i in range(3)] == pytest.approx(drawn)
-    assert '107 slimmable layers' in output
+        widths = kept_shares(work_dir / 'epoch_1.pth', iteration)
+        assert [line[f'width_subnet{i}'] for i in range(3)] == pytest.approx(widths)
+    assert '3 sub-networks an iteration, width 0.9 to 1, draws from seed 0' in output
     assert 'accuracy/top1' in output
 
 
@@ -66,10 +77,9 @@ def test_stopping_and_resuming_goes_on_where_it_was(imagenet, tmp_path):
     assert 'resumed epoch: 1, iter: 2' in output
     lines = scalars(tmp_path)
     assert [line['step'] for line in lines] == [3, 4]
-    sampler = SubnetSampler(3, 0.9, dict(type='RandomResize', sizes=[64, 48]))
     for line in lines:
-        drawn = [subnet.width for subnet in sampler.sample(0, line['step'] - 1)]
-        assert [line[f'width_subnet{i}'] for i in range(3)] == pytest.approx(drawn)
+        widths = kept_shares(tmp_path / 'epoch_2.pth', line['step'] - 1)
+        assert [line[f'width_subnet{i}'] for i in range(3)] == pytest.approx(widths)
 
 
 @pytest.mark.parametrize('config', [CONFIG, 'configs/imagenet/baseline_r50.py'])

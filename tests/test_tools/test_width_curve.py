@@ -33,7 +33,7 @@ def test_accuracy_over_width_is_that_of_the_sub_networks(classifier, tmp_path):
     assert (data['training_images'], data['test_images']) == (12, 8)
     one = trained.load_classifier(tool.parse_args(command), stock=True)
     images = one.training_images(2048)
-    tool.slim(one, images[0])
+    tool.plan(one, images[0])
     loader = one.loader(one.test_set())
     for point in data['points']:
         with subnetwork(one.model, point['width']):

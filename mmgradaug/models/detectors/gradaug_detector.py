@@ -14,10 +14,15 @@ from torch import Tensor
 
 from mmgradaug.engine import GradAugMixin
 from mmgradaug.registry import MODELS
+from mmgradaug.slimming import operation_rule
+from mmgradaug.slimming.operations import spatial
 from mmgradaug.subnets import NoChange
 
 from .detection_batch import DetectionBatch
 from .detection_soft_labels import PARTS, DetectionSoftLabels, check_soft_labels, record_soft_labels
+
+# RoIs are cut out of each channel alone. (Imported with mmdet, torchvision has registered its operations.)
+operation_rule(torch.ops.torchvision.roi_align)(spatial)
 
 GROUND_TRUTH, SOFT_LABELS = 'ground_truth', 'soft_labels'
 

@@ -214,3 +214,20 @@ def test_segmentation_maps_of_another_size():
     assert torch.equal(after, coarse[:, ::2, ::2])
     with pytest.raises(TypeError, match='gt_sem_seg is .8, 12. pixels large.*SegRescale'):
         transform_batch(Scale(0.5), replace(batch, pad_segmentation=True))
+
+
+def test_the_batch_is_a_value():
+    batch = preprocessed(random_batch(sizes=SIZES))
+    assert len(batch) == 3
+    once, other = batch.transform(Scale(0.5)), transform_batch(Scale(0.5), batch)
+    assert torch.equal(once.inputs, other.inputs)
+    assert once.data_samples[1].img_shape == other.data_samples[1].img_shape == (31, 42)
+    chosen = batch.select(torch.tensor([2, 0]))
+    assert len(chosen) == 2 and torch.equal(chosen.inputs, batch.inputs[[2, 0]])
+    assert [s is batch.data_samples[i] for s, i in zip(chosen.data_samples, (2, 0))] == [True] * 2
+    assert (chosen.size_divisor, chosen.pad_masks) == (batch.size_divisor, batch.pad_masks)
+    # A part of the batch is transformed as the whole is.
+    part, whole = chosen.transform(Scale(0.5)), batch.transform(Scale(0.5))
+    assert torch.equal(part.inputs, whole.inputs[[2, 0]])
+    for mine, theirs in zip(part.data_samples, (whole.data_samples[2], whole.data_samples[0])):
+        assert torch.equal(mine.gt_instances.bboxes, theirs.gt_instances.bboxes)

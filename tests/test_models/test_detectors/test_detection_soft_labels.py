@@ -24,7 +24,7 @@ FULL_SIZE = dict(type='RandomScale', factors=[1.0])
 
 def preprocessed(model, **options):
     data = random_batch(polygons=True, dtype=torch.float64, **options)
-    return model.data_preprocessor(data, True)
+    return model.make_batch(**model.data_preprocessor(data, True))
 
 
 @pytest.mark.parametrize('detector', ['MaskRCNN', 'CascadeRCNN', 'RetinaNet', 'FCOS'])
@@ -35,11 +35,11 @@ def test_who_is_the_full_network_has_nothing_to_learn(detector):
     model = opinionated(build(tiny_config(detector, gradaug), torch.float64))
     batch = preprocessed(model)
     with torch.no_grad():
-        _, soft_labels = model.full_pass(**batch, give_soft_labels=True)
+        _, soft_labels = model.full_pass(batch, record=True)
         with subnetwork(model, 1.0):
-            same = model.subnet_pass(**batch, transform=Scale(1.0), soft_labels=soft_labels)
+            same = model.subnet_pass(batch.transform(Scale(1.0)), soft_labels)
         with subnetwork(model, 0.5):
-            other = model.subnet_pass(**batch, transform=Scale(0.7), soft_labels=soft_labels)
+            other = model.subnet_pass(batch.transform(Scale(0.7)), soft_labels)
     kinds = {'RetinaNet': 1, 'FCOS': 1, 'MaskRCNN': 1 + 2 + 1, 'CascadeRCNN': 1 + 3 * 2 + 3}
     assert len(same) == kinds[detector]
     for name, value in same.items():
@@ -49,10 +49,10 @@ def test_who_is_the_full_network_has_nothing_to_learn(detector):
 
 def test_no_soft_labels_where_no_subnetwork_follows():
     model = build(tiny_config('MaskRCNN', dict(subnets_learn='soft_labels')), torch.float64)
-    assert model.full_pass(**preprocessed(model), give_soft_labels=False)[1] is None
+    assert model.full_pass(preprocessed(model), record=False)[1] is None
     taught_by_annotations = build(tiny_config('MaskRCNN', {}), torch.float64)
     batch = preprocessed(taught_by_annotations)
-    assert taught_by_annotations.full_pass(**batch, give_soft_labels=True)[1] is None
+    assert taught_by_annotations.full_pass(batch, record=True)[1] is None
 
 
 def test_soft_labels_are_noted_without_a_trace():
@@ -60,7 +60,7 @@ def test_soft_labels_are_noted_without_a_trace():
     gradaug = dict(subnets_learn='soft_labels', soft_label_parts=ALL)
     model = build(tiny_config('MaskRCNN', gradaug), torch.float64)
     batch = preprocessed(model)
-    _, labels = model.full_pass(**batch, give_soft_labels=True)
+    _, labels = model.full_pass(batch, record=True)
     assert not any(module._forward_hooks for module in model.modules())
     noted = [*labels.dense, *(t for r in labels.rois for t in (r.rois, r.cls_score, r.values))]
     assert len(noted) == 5 + 6 and not any(tensor.requires_grad for tensor in noted)
@@ -104,8 +104,8 @@ class Outputs(torch.nn.Module):
                 found.append((result['cls_score'], result['bbox_pred']))
             else:
                 masks = head._mask_forward(*where, rois)['mask_preds']
-                last = (len(head.bbox_head) - 1, feats) if cascade else (feats,)
-                found.append((head._bbox_forward(*last, rois)['cls_score'], masks))
+                # The class is what the box head of the same stage says.
+                found.append((head._bbox_forward(*where, rois)['cls_score'], masks))
         return self.stock.rpn_head(feats)[0], found
 
 
@@ -275,13 +275,13 @@ def test_dense_head_with_a_softmax_and_almost_no_foreground():
         model.bbox_head.retina_cls.bias.view(9, 4)[:, 3] = 15.0
     batch = preprocessed(model)
     with torch.no_grad():
-        _, labels = model.full_pass(**batch, give_soft_labels=True)
+        _, labels = model.full_pass(batch, record=True)
         with subnetwork(model, 0.5):
-            (loss,) = model.subnet_pass(**batch, transform=Scale(1.0), soft_labels=labels).values()
-            maps = model.bbox_head(model.extract_feat(batch['inputs']))[0]
+            (loss,) = model.subnet_pass(batch.transform(Scale(1.0)), labels).values()
+            maps = model.bbox_head(model.extract_feat(batch.inputs))[0]
     expected = foreground = 0.0
     for stride, full, sub in zip((8, 16, 32, 64, 128), labels.dense, maps):
-        for image, sample in enumerate(batch['data_samples']):
+        for image, sample in enumerate(batch.data_samples):
             h, w = (math.ceil(side / stride) for side in sample.img_shape)
             one, other = (
                 v[image, :, :h, :w].permute(1, 2, 0).reshape(-1, 9, 4).softmax(-1)
@@ -296,37 +296,50 @@ def test_dense_head_with_a_softmax_and_almost_no_foreground():
 def test_positions_are_not_computed_in_half_precision():
     """Logits that came out of mixed precision are compared as if they were the same numbers in float32."""
     model = opinionated(build(tiny_config('RetinaNet', dict(subnets_learn='soft_labels'))))
-    batch = model.data_preprocessor(random_batch(sizes=((250, 380), (256, 301))), True)
+    data = model.data_preprocessor(random_batch(sizes=((250, 380), (256, 301))), True)
+    batch = model.make_batch(**data)
     losses = []
     with torch.no_grad():
-        _, labels = model.full_pass(**batch, give_soft_labels=True)
+        _, labels = model.full_pass(batch, record=True)
         rounded = [maps.bfloat16() for maps in labels.dense]
         for dense in (rounded, [maps.float() for maps in rounded]):
             labels.dense = dense
             with subnetwork(model, 0.5):
-                (loss,) = model.subnet_pass(
-                    **batch, transform=Scale(0.7), soft_labels=labels
-                ).values()
+                (loss,) = model.subnet_pass(batch.transform(Scale(0.7)), labels).values()
             losses.append(loss)
     assert losses[0] > 1e-3 and torch.equal(*losses)
 
 
-def test_which_masks_count_is_said_by_the_heads_without_a_trace():
-    """The box head runs once more, on the positive RoIs; its batch norms do not count them."""
+def test_no_head_runs_twice_and_soft_labels_are_the_very_outputs_of_the_loss():
+    """Which class's mask counts is what the box head said of the same regions, and dropout said it once."""
     gradaug = dict(subnets_learn='soft_labels', soft_label_parts=ALL)
-    counts = []
-    for parts in (ALL, ['classification']):
-        config = tiny_config('MaskRCNN', {**gradaug, 'soft_label_parts': parts})
-        config['roi_head'].bbox_head.update(
-            type='ConvFCBBoxHead', num_shared_convs=1, num_shared_fcs=1, norm_cfg=dict(type='BN')
-        )
-        model = build(config, torch.float64)
-        torch.manual_seed(0)
-        model.full_pass(**preprocessed(model), give_soft_labels=True)
-        counts.append({name: v for name, v in model.named_buffers() if 'roi_head' in name})
-    assert any(name.endswith('running_mean') for name in counts[0])
-    for name, value in counts[0].items():
-        assert torch.equal(value, counts[1][name]), name
+    config = tiny_config('MaskRCNN', gradaug)
+    config['roi_head'].bbox_head.update(
+        type='ConvFCBBoxHead', num_shared_convs=1, num_shared_fcs=1, norm_cfg=dict(type='BN')
+    )
+    model = build(config, torch.float64)
+    model.roi_head.bbox_head.fc_cls = torch.nn.Sequential(
+        torch.nn.Dropout(0.5), model.roi_head.bbox_head.fc_cls
+    )
+    heads = {
+        'dense': model.rpn_head, 'box': model.roi_head.bbox_head, 'mask': model.roi_head.mask_head
+    }  # fmt: skip
+    outputs = {name: [] for name in heads}
+    for name, head in heads.items():
+        head.register_forward_hook(lambda m, x, out, name=name: outputs[name].append(out))
+    losses, labels = model.full_pass(preprocessed(model), record=True)
+    assert {name: len(outs) for name, outs in outputs.items()} == dict(dense=1, box=1, mask=1)
+    assert all(torch.equal(a, b) for a, b in zip(labels.dense, outputs['dense'][0][0]))
+    box, mask = labels.rois
+    assert torch.equal(box.cls_score, outputs['box'][0][0])
+    assert torch.equal(box.values, outputs['box'][0][1])
+    assert torch.equal(mask.values, outputs['mask'][0])
+    assert 0 < len(mask.rois) < len(box.rois)
+    for rois, scores in zip(mask.rois, mask.cls_score):
+        (same,) = (box.rois == rois).all(1).nonzero()[:1]
+        assert torch.equal(scores, box.cls_score[same[0]])
+    counted = [v for n, v in model.named_buffers() if 'roi_head' in n and 'num_batches' in n]
+    assert counted and all(value == 1 for value in counted)
 
 
 def test_temperature_and_weight():
@@ -336,9 +349,9 @@ def test_temperature_and_weight():
         batch = preprocessed(model)
         torch.manual_seed(1)
         with torch.no_grad():
-            labels = model.full_pass(**batch, give_soft_labels=True)[1]
+            labels = model.full_pass(batch, record=True)[1]
             with subnetwork(model, 0.5):
-                return model.subnet_pass(**batch, transform=Scale(0.7), soft_labels=labels)
+                return model.subnet_pass(batch.transform(Scale(0.7)), labels)
 
     plain, weighted, warm = loss(), loss(weight=0.5), loss(temperature=3.0)
     for name, value in plain.items():

@@ -1,10 +1,13 @@
 """GradAug for any detector of MMDetection: the step against stock detectors, and what it refuses."""
 
 import copy
+import pickle
+import sys
 
 import numpy as np
 import pytest
 import torch
+from command_line import run
 from detection import (
     MODELS_OF_MMDET,
     build,
@@ -20,7 +23,7 @@ from mmdet.registry import MODELS
 from mmdet.structures.mask import BitmapMasks
 
 from mmgradaug.models.detectors import GradAugDetectorMixin
-from mmgradaug.slimming import SlimmingError, slimmable_layers, subnetwork
+from mmgradaug.slimming import SlimmingError, plan_of, subnetwork
 
 BOTH = ['ground_truth', 'soft_labels']
 
@@ -117,9 +120,8 @@ def test_only_the_backbone_is_slimmed():
     assert [feat.shape[1] for feat in narrow] == [4, 8, 16, 32]
     assert [feat.shape for feat in sub] == [feat.shape for feat in full]
     assert [score.shape[1] for score in scores] == [3] * 5
-    kept = [layer for layer in slimmable_layers(model) if layer.keep_outputs]
-    backbone = set(slimmable_layers(model.backbone))
-    assert kept and not backbone & set(kept)
+    narrowed = {name.split('.')[0] for name in plan_of(model).selections}
+    assert narrowed == {'backbone', 'neck'}  # the neck takes fewer channels
 
 
 @pytest.mark.parametrize('learn', BOTH)
@@ -188,7 +190,6 @@ def test_any_detector_by_name():
     model = build(config)
     assert isinstance(model, RetinaNet) and type(model).__name__ == 'GradAugRetinaNet'
     assert type(build(config)) is type(model)
-    copy.deepcopy(model)
     model = build(dict(config, detector='RetinaNet'))
     assert isinstance(model, RetinaNet)
     for name, message in (
@@ -270,34 +271,113 @@ def test_soft_labels_that_a_detector_does_not_have():
     )
 
 
-def test_a_backbone_that_cannot_be_slimmed_is_refused():
+def test_grouped_convolutions_train():
     config = tiny_config('FasterRCNN', {})
     config['backbone'].update(type='ResNeXt', depth=50, groups=2, base_width=4, base_channels=8)
     config['neck']['in_channels'] = [32, 64, 128, 256]
-    with pytest.raises(SlimmingError, match='grouped convolution'):
+    model = build(config)
+    before = parameters_of(model)
+    log = step(model, random_batch(), lr=0.01)
+    assert np.isfinite(float(log['loss_subnet0'])) and log['width_subnet0'] == 0.5
+    moved = {n for n, value in model.named_parameters() if not torch.equal(before[n], value)}
+    assert {name for name in before if name.startswith('backbone')} <= moved
+
+
+class Unplannable(torch.nn.Module):
+    """Its code has numbers of channels in it."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.stage = torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 64, 3)
+
+    def forward(self, x):
+        x = self.stem(x)
+        return (self.stage(x + torch.ones(8, 1, 1).to(x)),)
+
+
+def test_a_backbone_that_cannot_be_slimmed_is_refused():
+    MODELS.register_module(name='Unplannable', module=Unplannable, force=True)
+    config = tiny_config('RetinaNet', {})
+    config['neck'] = None
+    config['backbone'] = dict(type='Unplannable')
+    config['bbox_head'].update(in_channels=64)
+    config['bbox_head'].anchor_generator.strides = [1]
+    with pytest.raises(SlimmingError):
         build(config)
+
+
+def without_a_neck(detector, strides):
+    config = tiny_config(detector, {})
+    config['neck'] = None
+    config['backbone'].out_indices = (3,)
+    head = config['rpn_head' if 'rpn_head' in config else 'bbox_head']
+    head.update(in_channels=64)
+    head.anchor_generator.strides = strides
+    return config
 
 
 def test_without_a_neck_the_heads_take_slimmed_inputs():
-    """Faster R-CNN on the last stage alone; its RoI head flattens channels, which is found out early."""
-    config = tiny_config('RetinaNet', {})
-    config['neck'] = None
-    config['backbone'].out_indices = (3,)
-    config['bbox_head'].update(in_channels=64)
-    config['bbox_head'].anchor_generator.strides = [32]
-    model = build(config)
+    """Faster R-CNN on the last stage alone; its RoI head flattens channels with pixels."""
+    model = build(without_a_neck('RetinaNet', [32]))
     log = step(model, random_batch(), lr=0.01)
     assert np.isfinite(float(log['loss_subnet0']))
 
-    config = tiny_config('FasterRCNN', {})
-    config['neck'] = None
-    config['backbone'].out_indices = (3,)
-    config['rpn_head'].update(in_channels=64)
-    config['rpn_head'].anchor_generator.strides = [32]
+    config = without_a_neck('FasterRCNN', [32])
     config['roi_head'].bbox_roi_extractor.update(out_channels=64, featmap_strides=[32])
     config['roi_head'].bbox_head.update(in_channels=64)
-    with pytest.raises(SlimmingError, match='shared_fcs.0'):
-        build(config)
+    model = build(config).eval()
+    inputs = model.roi_head.bbox_head.shared_fcs[0]
+    full = inputs.weight
+    with subnetwork(model, 0.5):
+        assert model.rpn_head.rpn_conv.weight.shape == (32, 32, 3, 3)
+        # The first half of the channels, each with its 7 x 7 pixels.
+        assert torch.equal(inputs.weight, full[:, : 32 * 49]) and len(inputs.weight) == 32
+    log = step(model.train(), random_batch(), lr=0.01)
+    assert np.isfinite(float(log['loss_subnet1']))
+
+
+def deep_copied(model):
+    return copy.deepcopy(model)
+
+
+def pickled(model):
+    return pickle.loads(pickle.dumps(model))
+
+
+@pytest.mark.parametrize('copied', [deep_copied, pickled])
+@pytest.mark.parametrize('detector', ['RetinaNet', 'MaskRCNN'])
+def test_a_copy_is_of_the_same_class_and_trains_on(detector, copied):
+    """RetinaNet's class is made when it is asked for; its head has convolutions of its own."""
+    model = build(tiny_config(detector, {}))
+    step(model, random_batch(), lr=0.01)
+    other = copied(model)
+    assert type(other) is type(model)
+    for each in (model, other):
+        with subnetwork(each, 0.5):
+            assert len(each.backbone.conv1.weight) == 4
+            # RetinaNet begins with the second stage, of twice the channels.
+            lateral = each.neck.lateral_convs[0].conv.weight
+            assert lateral.shape == (32, 4 if detector == 'MaskRCNN' else 8, 1, 1)
+    logs = []
+    for each in (model, other):
+        torch.manual_seed(0)
+        logs.append(step(each, random_batch(seed=1), iteration=1, lr=0.01))
+    assert logs[0] == logs[1]
+    for (name, a), b in zip(model.state_dict().items(), other.state_dict().values()):
+        assert torch.equal(a, b), name
+
+
+def test_a_copy_unpickles_in_a_process_that_never_built_one(tmp_path):
+    torch.save(build(tiny_config('RetinaNet', {})), tmp_path / 'model.pth')
+    code = (
+        'import sys, torch\n'
+        f'model = torch.load({str(tmp_path / "model.pth")!r}, weights_only=False)\n'
+        'from mmdet.models import RetinaNet\n'
+        'assert isinstance(model, RetinaNet)\n'
+        'print(type(model).__name__, model.draw_subnets.__name__)\n'
+    )
+    code, output = run(sys.executable, '-c', code)
+    assert code == 0 and 'GradAugRetinaNet draw_subnets' in output, output
 
 
 def test_checkpoints_go_both_ways_and_detect_the_same():
@@ -419,7 +499,7 @@ def test_padding_is_the_preprocessors():
         pad_value=3, pad_size_divisor=16, pad_mask=False, pad_seg=True, seg_pad_value=9
     )
     model = build(config)
-    batch = model._batch(torch.zeros(1, 3, 8, 8), [])
+    batch = model.make_batch(torch.zeros(1, 3, 8, 8), [])
     assert (batch.size_divisor, batch.pad_value, batch.pad_masks) == (16, 3.0, False)
     assert (batch.pad_segmentation, batch.segmentation_padding) == (True, 9)
 
