@@ -9,7 +9,7 @@ import torch
 from command_line import load_tool
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
-from mmengine.optim import CosineAnnealingLR
+from mmengine.optim import CosineAnnealingLR, LinearLR, MultiStepLR, build_optim_wrapper
 from mmengine.registry import MODELS
 from mmpretrain.registry import TRANSFORMS
 
@@ -224,12 +224,50 @@ def test_regularisers_are_those_of_their_papers():
     blocks = drops('imagenet/dropblock_r50.py', DropBlock)
     assert [m.drop_prob for m in blocks] == pytest.approx([0.025] * 6 + [0.1] * 3)
     assert {(m.block_size, m.scheduled) for m in blocks} == {(7, True)}
+    network = build_model(load('imagenet/dropblock_r50.py')).backbone
+    for stage in (network.layer3, network.layer4):  # on identity shortcuts as well
+        assert all(isinstance(block.downsample.drop_block, DropBlock) for block in list(stage)[1:])
     paths = drops('imagenet/droppath_r50.py', torch.nn.Module)
     rates = [m.drop_prob for m in paths if type(m).__name__ == 'DropPath']
     assert rates == [0.1] * 16
     depth = drops('imagenet/stochdepth_r50.py', torch.nn.Module)
     rates = [m.drop_prob for m in depth if type(m).__name__ == 'DropPath']
     assert rates == pytest.approx([0.25 * number / 15 for number in range(1, 16)])
+
+
+@pytest.mark.parametrize('name', ['dropblock', 'droppath'])
+def test_rows_of_the_dropblock_paper_start_as_its_code_does(name):
+    """Zero gamma; no weight decay on batch norms; five epochs of warm-up, then three steps."""
+    cfg = load(f'imagenet/{name}_r50.py')
+    model = build_model(cfg)
+    model.init_weights()
+    assert not any(block.norm3.weight.any() for block in model.backbone.layer4)
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    of_norms = {id(p) for m in norms for p in m.parameters()}
+    assert all(
+        (group['weight_decay'] == 0.0) == (id(p) in of_norms)
+        for group in wrapper.param_groups
+        for p in group['params']
+    )
+    sgd = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.4)
+    warm_up, steps = (dict(schedule) for schedule in cfg.param_scheduler)
+    assert warm_up.pop('convert_to_iter_based') and warm_up.pop('type') == 'LinearLR'
+    assert steps.pop('type') == 'MultiStepLR'
+    schedulers = [
+        LinearLR.build_iter_from_epoch(sgd, **warm_up, epoch_length=10),
+        MultiStepLR(sgd, **steps),
+    ]
+    rates = []
+    for iteration in range(10 * cfg.train_cfg.max_epochs):
+        rates.append(sgd.param_groups[0]['lr'])
+        sgd.step()
+        schedulers[0].step()
+        if iteration % 10 == 9:
+            schedulers[1].step()
+    assert rates[0] == pytest.approx(0.0, abs=1e-4) and rates[25] == pytest.approx(0.2, rel=0.05)
+    for epoch, rate in ((6, 0.4), (124, 0.4), (125, 0.04), (200, 0.004), (250, 0.0004)):
+        assert rates[10 * epoch] == pytest.approx(rate), epoch
 
 
 def test_gradaug_settings_are_the_papers():
