@@ -4,6 +4,7 @@ from mmgradaug.registry import DATASETS, register_missing
 
 from .cifar_c import CIFARC, cifar_c_file
 from .corruptions import CORRUPTIONS, SEVERITIES, Corrupt, corrupt
+from .cutout import Cutout
 from .digits import Digits
 from .image_folder import ImageFolder
 from .imagenet_c import ImageNetC, imagenet_c_folder
@@ -15,6 +16,7 @@ __all__ = [
     'CORRUPTIONS',
     'SEVERITIES',
     'Corrupt',
+    'Cutout',
     'Digits',
     'ImageFolder',
     'ImageNetC',

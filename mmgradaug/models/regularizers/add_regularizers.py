@@ -46,7 +46,7 @@ def add_regularizers(
         if kind not in _ADD:
             raise KeyError(
                 f'regularizers: {kind!r} is none of {sorted(_ADD)}; Mixup and CutMix are '
-                'model.train_cfg.augments, Cutout is a step of the data pipeline, stochastic depth is '
+                'model.train_cfg.augments, mmgradaug.Cutout is a step of the data pipeline, stochastic depth is '
                 'drop_path_rate'
             )
         blocks = residual_blocks(backbone)
