@@ -26,7 +26,9 @@ CONFIGS = sorted(
     if '_base_' not in path.parts
 )
 # Rows that the paper takes from others have others' schedules.
-OTHERS = ('mixup', 'cutmix', 'cutout', 'dropblock', 'droppath', 'stochdepth', 'bag_of_tricks')
+OTHERS = (
+    'baseline_300e', 'mixup', 'cutmix', 'cutout', 'dropblock', 'droppath', 'stochdepth', 'bag_of_tricks',
+)  # fmt: skip
 IMAGENET = [
     path
     for path in CONFIGS
@@ -277,19 +279,39 @@ def test_gradaug_settings_are_the_papers():
     assert drawn == {Resize((s, s)) for s in (224, 192, 160, 128)}
 
 
-def test_mixup_and_cutmix_have_the_schedules_of_their_papers():
-    mixup, cutmix = load('imagenet/mixup_r50.py'), load('imagenet/cutmix_r50.py')
-    assert mixup.train_cfg.max_epochs == mixup.param_scheduler.T_max == 200
-    assert mixup.param_scheduler.end == 200
-    assert cutmix.train_cfg.max_epochs == 300
-    assert cutmix.param_scheduler == dict(
+def test_mixup_has_the_schedule_of_its_paper():
+    cfg = load('imagenet/mixup_r50.py')
+    warm_up, steps = cfg.param_scheduler
+    assert (warm_up.type, warm_up.end) == ('LinearLR', 5)
+    assert warm_up.start_factor * cfg.optim_wrapper.optimizer.lr == 0.1
+    assert cfg.optim_wrapper.optimizer.lr == 0.4
+    assert (steps.milestones, steps.gamma) == ([60, 120, 180], 0.1)
+    assert cfg.train_cfg.max_epochs == 200
+    assert 8 * cfg.train_dataloader.batch_size == cfg.auto_scale_lr.base_batch_size == 1024
+
+
+@pytest.mark.parametrize('name', ['baseline_300e', 'cutmix', 'cutout', 'stochdepth'])
+def test_rows_of_the_cutmix_paper_have_its_schedule(name):
+    cfg = load(f'imagenet/{name}_r50.py')
+    assert cfg.train_cfg.max_epochs == 300
+    assert cfg.param_scheduler == dict(
         type='MultiStepLR', milestones=[75, 150, 225], gamma=0.1, by_epoch=True
     )
-    assert 8 * cutmix.train_dataloader.batch_size == cutmix.auto_scale_lr.base_batch_size == 256
-    assert cutmix.optim_wrapper.optimizer.lr == 0.1
-    for cfg, kind in ((mixup, 'Mixup'), (cutmix, 'CutMix')):
-        augment = build_model(cfg).data_preprocessor.batch_augments
-        assert type(augment.augments[0]).__name__ == kind and augment.probs is None
+    assert 8 * cfg.train_dataloader.batch_size == cfg.auto_scale_lr.base_batch_size == 256
+    assert cfg.optim_wrapper.optimizer.lr == 0.1
+
+
+def test_mixup_and_cutmix_mix_every_batch_and_both_rows_of_mixup_alike():
+    def augments(name):
+        batch_augments = build_model(
+            load(f'imagenet/{name}_r50.py')
+        ).data_preprocessor.batch_augments
+        assert batch_augments.probs is None
+        (augment,) = batch_augments.augments
+        return type(augment).__name__, augment.alpha
+
+    assert augments('cutmix') == ('CutMix', 1.0)
+    assert augments('mixup') == augments('gradaug_mixup') == ('Mixup', 0.2)
 
 
 @pytest.mark.parametrize('name', TABLE_7, ids=str)
@@ -356,9 +378,6 @@ def test_variants_differ_as_their_rows_do():
     augment = model.data_preprocessor.batch_augments
     assert type(augment.augments[0]).__name__ == 'CutMix' and augment.probs == [0.5, 0.5]
     assert model.head.loss_module.use_soft and isinstance(model.backbone, SlimmableResNet)
-    model = build_model(load('imagenet/gradaug_mixup_r50.py'))
-    augment = model.data_preprocessor.batch_augments
-    assert type(augment.augments[0]).__name__ == 'Mixup' and augment.probs is None
 
     def drawn(name):
         sampler = build_model(load(name)).subnet_sampler
