@@ -16,6 +16,7 @@ from mmpretrain.registry import TRANSFORMS
 from mmgradaug.engine import GradAugMixin
 from mmgradaug.models import GradAugClassifier, SlimmableResNet
 from mmgradaug.models.regularizers import DropBlock, ShakeDrop
+from mmgradaug.slimming import kept_channels
 from mmgradaug.subnets import Chain, Resize, Rotate90, Scale, SubnetSampler
 
 ROOT = Path(__file__).parents[1]
@@ -102,7 +103,7 @@ def test_header_is_the_record_and_its_command_names_this_file(name):
             break
         header.append(line)
     text = '\n'.join(header)
-    for entry in ('Paper:', 'Setting:', 'Command:', 'Assumed:'):
+    for entry in ('Paper:', 'Setting:', 'Hardware:', 'Command:', 'Assumed:'):
         assert entry in text, f'{name} does not say its {entry}'
     assert f'configs/{name}' in text
 
@@ -272,6 +273,36 @@ def test_rows_of_the_dropblock_paper_start_as_its_code_does(name):
         assert rates[10 * epoch] == pytest.approx(rate), epoch
 
 
+@pytest.mark.parametrize('network', ['wrn28_10', 'pyramidnet200', 'resnet110'])
+def test_heads_of_cifar_networks_start_as_pytorchs_linear_layers(network):
+    """Uniform in +-1/sqrt(fan_in); WideResNet's authors' code sets the bias to 0."""
+    cfg = load(f'cifar/baseline_{network}_cifar100.py')
+    cfg.model.backbone.update(dict(depth={'wrn28_10': 10, 'pyramidnet200': 11}.get(network, 14)))
+    model = build_model(cfg)
+    model.init_weights()
+    layer = model.head.fc
+    bound = layer.in_features**-0.5
+    assert layer.weight.abs().max() <= bound and layer.weight.std() > 0.95 * bound / 3**0.5
+    assert layer.bias.any() == (network != 'wrn28_10')
+
+
+def test_authors_rounding_is_as_the_header_says():
+    widths = np.linspace(0.9, 1.0, 200_001)
+    differs = []
+    for channels in (64, 128, 256, 512):
+        ours = np.array([kept_channels(channels, w) for w in widths[::100]])
+        assert np.array_equal(ours, np.floor(channels * widths[::100] + 0.5))
+        authors = np.floor(np.floor(4 * channels * widths + 0.5) / 4)
+        differs.append(np.floor(channels * widths + 0.5) - authors)
+    assert {float(d) for difference in differs for d in difference} == {0.0, 1.0}
+    shares = [difference.mean() for difference in differs]
+    assert 0.37 < min(shares) and max(shares) < 0.395
+    assert round(100 * np.max(differs, axis=0).mean()) == 88
+    assert [difference[0] for difference in differs] == [1, 0, 0, 1]  # at w = 0.9
+    header = (ROOT / 'configs/gradaug_r50_imagenet.py').read_text()
+    assert '37 to 39%' in header and '88%' in header
+
+
 def test_gradaug_settings_are_the_papers():
     sampler = build_model(load('gradaug_r50_imagenet.py')).subnet_sampler
     assert (sampler.num_subnets, sampler.min_width) == (3, 0.9)
@@ -328,6 +359,7 @@ def test_table_7_is_the_1x_schedule_at_1000x600(name):
 
 def test_pretrained_rows_differ_in_their_checkpoint_alone_and_say_where_it_comes_from():
     baseline = load('coco/baseline_mask_rcnn_r50.py')
+    control = load('coco/baseline_syncbn_mask_rcnn_r50.py')
     checkpoints = set()
     for name in TABLE_7:
         cfg = load(name)
@@ -338,10 +370,22 @@ def test_pretrained_rows_differ_in_their_checkpoint_alone_and_say_where_it_comes
         epochs = source.train_cfg.max_epochs
         assert init.checkpoint == f'work_dirs/{Path(hook.produced_by).stem}/epoch_{epochs}.pth'
         if 'gradaug' not in cfg.model:
+            plain = control if 'syncbn' in name.stem else baseline
             init.checkpoint = baseline.model.backbone.init_cfg.checkpoint
-            assert cfg.model == baseline.model and cfg.train_dataloader == baseline.train_dataloader
-            assert cfg.optim_wrapper == baseline.optim_wrapper
-    assert len(checkpoints) == 4  # GradAug's backbone serves two rows
+            assert cfg.model == plain.model and cfg.train_dataloader == plain.train_dataloader
+            assert cfg.optim_wrapper == plain.optim_wrapper
+    assert len(checkpoints) == 4  # GradAug's backbone serves three rows
+
+
+def test_a_control_has_all_that_comes_with_gradaug_in_detection():
+    gradaug = load('mask_rcnn_gradaug.py')
+    control = load('coco/gradaug_pretrained_syncbn_mask_rcnn_r50.py')
+    del gradaug.model['gradaug']
+    assert gradaug.model.pop('type') == 'mmgradaug.GradAugMaskRCNN'
+    assert control.model.pop('type') == 'MaskRCNN'
+    gradaug.custom_hooks = [h for h in gradaug.custom_hooks if h.type != 'mmgradaug.GradAugHook']
+    gradaug.pop('model_wrapper_cfg')
+    assert dict(gradaug) == dict(control)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 # Paper:    none; a baseline of Table 1 for CIFAR. The Cutout paper has 81.59 (its error of 18.41, another schedule).
 # Setting:  the baseline's, with a hole of 8 x 8 pixels around any pixel of every image, cut off at the edges, filled
 #           with the mean.
+# Hardware: the authors' README: 2 GPUs; time not said, not measured here. One by this command.
 # Command:  python tools/train.py configs/cifar/cutout_wrn28_10_cifar100.py
 # Assumed:  the size for CIFAR-100 is the Cutout paper's; it has 16 for CIFAR-10, and the CutMix paper 16 for
 #           CIFAR-100. (mmgradaug's own Cutout: mmcv's makes holes that are 8% too large.)
