@@ -5,13 +5,16 @@ import os
 import pickle
 import sys
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from mmengine.config import Config, DictAction
-from mmengine.model import is_model_wrapper
 from mmengine.runner import CheckpointLoader
+
+from mmgradaug.loading import loading_report, unwrapped, weights_of
 
 # MMDetection imports imagecorruptions where it is installed; nobody here can mend that.
 warnings.filterwarnings('ignore', 'pkg_resources is deprecated as an API', UserWarning)
@@ -86,25 +89,27 @@ def require_checkpoint(checkpoint: str) -> None:
 
 
 def check_fits(model: torch.nn.Module, checkpoint: str, config: str) -> None:
-    """Exit if a weight is missing, too many or of another shape; MMEngine would only warn of it."""
-    model = model.module if is_model_wrapper(model) else model
-    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    """Exit if a weight is missing, too many or of another shape; MMEngine would only warn of it.
+
+    What counts is what loading reports, through wrappers for distribution and test-time augmentation.
+    """
     try:
         loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         sys.exit(f'{checkpoint} is not a checkpoint that PyTorch can read: {error}')
-    weights = loaded.get('state_dict', loaded)
-    found = {
-        name[7:] if name.startswith('module.') else name: tuple(value.shape)
-        for name, value in weights.items()
-    }
-    differing = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
+    weights, wanted = weights_of(loaded), unwrapped(model).state_dict()
+    report = loading_report(model, weights)
+    differing = sorted([*report.lacking, *report.unexpected])
     if differing:
         lines = [
-            f'  {name}: {found.get(name, "missing")} in the checkpoint, '
-            f'{wanted.get(name, "unknown")} in the model'
+            f'  {name}: {_shape(weights, name, "missing")} in the checkpoint, '
+            f'{_shape(wanted, name, "unknown")} in the model'
             for name in differing[:5]
         ]
         if len(differing) > 5:
             lines.append(f'  ... and {len(differing) - 5} more')
         sys.exit('\n'.join([f'{checkpoint} is not a checkpoint of {config}:', *lines]))
+
+
+def _shape(weights: Mapping[str, Any], name: str, otherwise: str) -> Any:
+    return tuple(getattr(weights[name], 'shape', ())) if name in weights else otherwise
