@@ -34,6 +34,7 @@ from mmgradaug.datasets import (
     cifar_c_file,
     imagenet_c_folder,
 )
+from mmgradaug.datasets.wrapped import evenly_spread
 from mmgradaug.evaluation import corruption_errors, mean_corruption_error
 
 KIND = 'robustness'
@@ -99,7 +100,7 @@ class Sets:
                 raise UserError(str(error)) from error
         if self.corrupted is None:  # built once: of big sets that takes a while
             self.corrupted = self.classifier.test_set(self.corrupting(corruption, severity))
-            self.classifier.cut_down(self.corrupted, self.args.max_images)
+            self.corrupted = evenly_spread(self.corrupted, self.args.max_images)
         (step,) = (s for s in self.corrupted.pipeline.transforms if isinstance(s, Corrupt))
         step.corruption, step.severity = corruption, severity
         return self.corrupted
