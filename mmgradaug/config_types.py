@@ -1,5 +1,6 @@
 """Which class a config means, in whatever way its ``type`` is written."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, Optional, Union
 
@@ -47,3 +48,12 @@ def is_a(
     """Whether a config is of one of these classes, or of a subclass. Arguments: see :func:`class_of`."""
     found = class_of(part, registry, scope)
     return isinstance(found, type) and issubclass(found, kinds)
+
+
+def short_name(part: Union[Mapping[str, Any], type, str]) -> str:
+    """A type's own name, in whatever way it is written: without scope and path; '' where there is none.
+
+    For what is only read and not built, whose packages need not be imported.
+    """
+    kind = part.get('type', '') if isinstance(part, Mapping) else part
+    return re.split('[./]', kind)[-1] if isinstance(kind, str) else kind.__name__
