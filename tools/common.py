@@ -14,6 +14,7 @@ import torch.distributed as dist
 from mmengine.config import Config, DictAction
 from mmengine.runner import CheckpointLoader
 
+from mmgradaug.config_checks import check_config
 from mmgradaug.loading import loading_report, unwrapped, weights_of
 
 # MMDetection imports imagecorruptions where it is installed; nobody here can mend that.
@@ -49,6 +50,10 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg.launcher = args.launcher
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
+    try:
+        check_config(cfg)
+    except ValueError as error:
+        sys.exit(f'{args.config}: {error}')
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:

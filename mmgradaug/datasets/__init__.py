@@ -2,6 +2,7 @@
 
 from mmgradaug.registry import DATASETS, register_missing
 
+from .annotation_check import AnnotationCheckHook, check_annotations
 from .cifar_c import CIFARC, cifar_c_file
 from .corruptions import CORRUPTIONS, SEVERITIES, Corrupt, corrupt
 from .cutout import Cutout
@@ -12,6 +13,7 @@ from .labelled_split import LabelledSplit
 from .stl10 import STL10
 
 __all__ = [
+    'AnnotationCheckHook',
     'CIFARC',
     'CORRUPTIONS',
     'SEVERITIES',
@@ -23,6 +25,7 @@ __all__ = [
     'LabelledSplit',
     'STL10',
     'Shapes',
+    'check_annotations',
     'cifar_c_file',
     'corrupt',
     'imagenet_c_folder',
