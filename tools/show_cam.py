@@ -29,8 +29,8 @@ from trained_classifier import (
 from training_runs import UserError, in_columns, run_tool, short
 
 from mmgradaug.config_types import default_scope, is_a
-from mmgradaug.datasets.wrapped import inner_configs
 from mmgradaug.slimming import extract_subnetwork, recalibrate_statistics
+from mmgradaug.wrapped_datasets import inner_configs
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 METHODS = {

@@ -34,8 +34,8 @@ from mmgradaug.datasets import (
     cifar_c_file,
     imagenet_c_folder,
 )
-from mmgradaug.datasets.wrapped import evenly_spread
 from mmgradaug.evaluation import corruption_errors, mean_corruption_error
+from mmgradaug.wrapped_datasets import evenly_spread
 
 KIND = 'robustness'
 # As Table 8 heads its columns.

@@ -29,7 +29,6 @@ from torch.utils.data import DataLoader, Dataset
 
 import mmgradaug  # noqa: F401  registers our classes, whether or not the configs import them
 from mmgradaug.config_types import class_of, default_scope
-from mmgradaug.datasets.wrapped import evenly_spread
 from mmgradaug.models import (
     GradAugClassifier,
     GradAugSemiClassifier,
@@ -38,6 +37,7 @@ from mmgradaug.models import (
     SlimmableResNet,
 )
 from mmgradaug.models.regularizers import DistillationClsDataPreprocessor, DistillationClsHead
+from mmgradaug.wrapped_datasets import evenly_spread
 
 CONSOLE = Console(stderr=True)  # progress bars; results go to standard output
 SCOPE = 'mmpretrain'  # of configs that name none

@@ -9,8 +9,7 @@ from mmengine.runner import Runner
 from PIL import Image
 
 from mmgradaug.registry import HOOKS
-
-from .wrapped import inner_datasets
+from mmgradaug.wrapped_datasets import inner_datasets
 
 SAMPLES, PICTURES = 200, 20  # how many annotations and image files are looked at
 

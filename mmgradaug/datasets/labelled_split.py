@@ -12,8 +12,7 @@ from mmengine.dataset import BaseDataset, Compose, ConcatDataset
 from mmpretrain.registry import DATASETS as MMPRETRAIN_DATASETS
 
 from mmgradaug.registry import DATASETS
-
-from .wrapped import inner_configs
+from mmgradaug.wrapped_datasets import inner_configs
 
 PARTS = ('labelled', 'unlabelled', 'both')
 

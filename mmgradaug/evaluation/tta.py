@@ -7,7 +7,7 @@ from mmpretrain.models.classifiers import BaseClassifier
 from mmpretrain.registry import MODELS
 
 from mmgradaug.config_types import default_scope, is_a
-from mmgradaug.datasets.wrapped import inner_configs
+from mmgradaug.wrapped_datasets import inner_configs
 
 
 def add_tta(cfg: Config) -> None:
