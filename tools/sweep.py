@@ -109,7 +109,8 @@ class Item:
     def length(self) -> tuple[str, int]:
         """'epochs' or 'iterations', and how many."""
         loop = self.cfg.train_cfg
-        by_epoch = 'EpochBasedTrainLoop' in loop.get('type', '') or (
+        kind = loop.get('type', '')  # in new-style configs the class itself
+        by_epoch = 'EpochBasedTrainLoop' in getattr(kind, '__name__', kind) or (
             'type' not in loop and loop.get('by_epoch', True)
         )
         name, key = ('epochs', 'max_epochs') if by_epoch else ('iterations', 'max_iters')
