@@ -38,6 +38,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmgradaug.config_types import default_scope
 from mmgradaug.engine import GradAugMixin
 
 # Options of a ResNet, and those that go with --config.
@@ -127,7 +128,7 @@ def read_model(args: argparse.Namespace) -> dict[str, Any]:
     config.merge_from_dict(args.cfg_options)
     if 'gradaug' not in config.model:
         raise SystemExit(f'{args.config} does not train by GradAug: model has no gradaug=dict(...)')
-    init_default_scope(config.get('default_scope', 'mmengine'))
+    init_default_scope(default_scope(config, 'mmengine'))
     args.batch = args.batch or config.train_dataloader.batch_size
     args.image_size = args.image_size or pipeline_size(config)
     model = config.model

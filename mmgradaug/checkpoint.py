@@ -190,6 +190,8 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
 def weights_of(loaded: Any) -> dict[str, torch.Tensor]:
     """The weights in what a checkpoint file holds: a training's checkpoint, or a bare state_dict.
 
+    Named as MMEngine loads them: without DDP's ``module.``.
+
     Raises:
         ValueError: there are none; the message goes on after the file's name.
     """
@@ -198,7 +200,7 @@ def weights_of(loaded: Any) -> dict[str, torch.Tensor]:
         raise ValueError(f'holds a {type(loaded).__name__}, not the weights of a network by name')
     if not weights or not all(isinstance(value, torch.Tensor) for value in weights.values()):
         raise ValueError(f'holds no weights of a network, but {sorted(map(str, loaded))[:5]}')
-    return weights
+    return {name.removeprefix('module.'): value for name, value in weights.items()}
 
 
 def newest_whole_checkpoint(

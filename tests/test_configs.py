@@ -9,7 +9,7 @@ import torch
 from command_line import load_tool
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
-from mmengine.optim import CosineAnnealingLR
+from mmengine.optim import CosineAnnealingLR, LinearLR, MultiStepLR, build_optim_wrapper
 from mmengine.registry import MODELS
 from mmpretrain.registry import TRANSFORMS
 
@@ -17,6 +17,7 @@ from mmgradaug.engine import GradAugMixin
 from mmgradaug.models import GradAugClassifier, SlimmableResNet
 from mmgradaug.models.regularizers import DropBlock, ShakeDrop
 from mmgradaug.registry import build_batch_transform
+from mmgradaug.slimming import kept_channels
 from mmgradaug.subnets import Chain, Resize, Rotate90, Scale, SubnetSampler
 
 ROOT = Path(__file__).parents[1]
@@ -27,7 +28,9 @@ CONFIGS = sorted(
     if '_base_' not in path.parts
 )
 # Rows that the paper takes from others have others' schedules.
-OTHERS = ('mixup', 'cutmix', 'cutout', 'dropblock', 'droppath', 'stochdepth', 'bag_of_tricks')
+OTHERS = (
+    'baseline_300e', 'mixup', 'cutmix', 'cutout', 'dropblock', 'droppath', 'stochdepth', 'bag_of_tricks',
+)  # fmt: skip
 IMAGENET = [
     path
     for path in CONFIGS
@@ -101,7 +104,7 @@ def test_header_is_the_record_and_its_command_names_this_file(name):
             break
         header.append(line)
     text = '\n'.join(header)
-    for entry in ('Paper:', 'Setting:', 'Command:', 'Assumed:'):
+    for entry in ('Paper:', 'Setting:', 'Hardware:', 'Command:', 'Assumed:'):
         assert entry in text, f'{name} does not say its {entry}'
     assert f'configs/{name}' in text
 
@@ -227,12 +230,80 @@ def test_regularisers_are_those_of_their_papers():
     blocks = drops('imagenet/dropblock_r50.py', DropBlock)
     assert [m.drop_prob for m in blocks] == pytest.approx([0.025] * 6 + [0.1] * 3)
     assert {(m.block_size, m.scheduled) for m in blocks} == {(7, True)}
+    network = build_model(load('imagenet/dropblock_r50.py')).backbone
+    for stage in (network.layer3, network.layer4):  # on identity shortcuts as well
+        assert all(isinstance(block.downsample.drop_block, DropBlock) for block in list(stage)[1:])
     paths = drops('imagenet/droppath_r50.py', torch.nn.Module)
     rates = [m.drop_prob for m in paths if type(m).__name__ == 'DropPath']
     assert rates == [0.1] * 16
     depth = drops('imagenet/stochdepth_r50.py', torch.nn.Module)
     rates = [m.drop_prob for m in depth if type(m).__name__ == 'DropPath']
     assert rates == pytest.approx([0.25 * number / 15 for number in range(1, 16)])
+
+
+@pytest.mark.parametrize('name', ['dropblock', 'droppath'])
+def test_rows_of_the_dropblock_paper_start_as_its_code_does(name):
+    """Zero gamma; no weight decay on batch norms; five epochs of warm-up, then three steps."""
+    cfg = load(f'imagenet/{name}_r50.py')
+    model = build_model(cfg)
+    model.init_weights()
+    assert not any(block.norm3.weight.any() for block in model.backbone.layer4)
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    of_norms = {id(p) for m in norms for p in m.parameters()}
+    assert all(
+        (group['weight_decay'] == 0.0) == (id(p) in of_norms)
+        for group in wrapper.param_groups
+        for p in group['params']
+    )
+    sgd = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.4)
+    warm_up, steps = (dict(schedule) for schedule in cfg.param_scheduler)
+    assert warm_up.pop('convert_to_iter_based') and warm_up.pop('type') == 'LinearLR'
+    assert steps.pop('type') == 'MultiStepLR'
+    schedulers = [
+        LinearLR.build_iter_from_epoch(sgd, **warm_up, epoch_length=10),
+        MultiStepLR(sgd, **steps),
+    ]
+    rates = []
+    for iteration in range(10 * cfg.train_cfg.max_epochs):
+        rates.append(sgd.param_groups[0]['lr'])
+        sgd.step()
+        schedulers[0].step()
+        if iteration % 10 == 9:
+            schedulers[1].step()
+    assert rates[0] == pytest.approx(0.0, abs=1e-4) and rates[25] == pytest.approx(0.2, rel=0.05)
+    for epoch, rate in ((6, 0.4), (124, 0.4), (125, 0.04), (200, 0.004), (250, 0.0004)):
+        assert rates[10 * epoch] == pytest.approx(rate), epoch
+
+
+@pytest.mark.parametrize('network', ['wrn28_10', 'pyramidnet200', 'resnet110'])
+def test_heads_of_cifar_networks_start_as_pytorchs_linear_layers(network):
+    """Uniform in +-1/sqrt(fan_in); WideResNet's authors' code sets the bias to 0."""
+    cfg = load(f'cifar/baseline_{network}_cifar100.py')
+    cfg.model.backbone.update(dict(depth={'wrn28_10': 10, 'pyramidnet200': 11}.get(network, 14)))
+    model = build_model(cfg)
+    model.init_weights()
+    layer = model.head.fc
+    bound = layer.in_features**-0.5
+    assert layer.weight.abs().max() <= bound and layer.weight.std() > 0.95 * bound / 3**0.5
+    assert layer.bias.any() == (network != 'wrn28_10')
+
+
+def test_authors_rounding_is_as_the_header_says():
+    widths = np.linspace(0.9, 1.0, 200_001)
+    differs = []
+    for channels in (64, 128, 256, 512):
+        ours = np.array([kept_channels(channels, w) for w in widths[::100]])
+        assert np.array_equal(ours, np.floor(channels * widths[::100] + 0.5))
+        authors = np.floor(np.floor(4 * channels * widths + 0.5) / 4)
+        differs.append(np.floor(channels * widths + 0.5) - authors)
+    assert {float(d) for difference in differs for d in difference} == {0.0, 1.0}
+    shares = [difference.mean() for difference in differs]
+    assert 0.37 < min(shares) and max(shares) < 0.395
+    assert round(100 * np.max(differs, axis=0).mean()) == 88
+    assert [difference[0] for difference in differs] == [1, 0, 0, 1]  # at w = 0.9
+    header = (ROOT / 'configs/gradaug_r50_imagenet.py').read_text()
+    assert '37 to 39%' in header and '88%' in header
 
 
 def test_gradaug_settings_are_the_papers():
@@ -242,19 +313,39 @@ def test_gradaug_settings_are_the_papers():
     assert drawn == {Resize((s, s)) for s in (224, 192, 160, 128)}
 
 
-def test_mixup_and_cutmix_have_the_schedules_of_their_papers():
-    mixup, cutmix = load('imagenet/mixup_r50.py'), load('imagenet/cutmix_r50.py')
-    assert mixup.train_cfg.max_epochs == mixup.param_scheduler.T_max == 200
-    assert mixup.param_scheduler.end == 200
-    assert cutmix.train_cfg.max_epochs == 300
-    assert cutmix.param_scheduler == dict(
+def test_mixup_has_the_schedule_of_its_paper():
+    cfg = load('imagenet/mixup_r50.py')
+    warm_up, steps = cfg.param_scheduler
+    assert (warm_up.type, warm_up.end) == ('LinearLR', 5)
+    assert warm_up.start_factor * cfg.optim_wrapper.optimizer.lr == 0.1
+    assert cfg.optim_wrapper.optimizer.lr == 0.4
+    assert (steps.milestones, steps.gamma) == ([60, 120, 180], 0.1)
+    assert cfg.train_cfg.max_epochs == 200
+    assert 8 * cfg.train_dataloader.batch_size == cfg.auto_scale_lr.base_batch_size == 1024
+
+
+@pytest.mark.parametrize('name', ['baseline_300e', 'cutmix', 'cutout', 'stochdepth'])
+def test_rows_of_the_cutmix_paper_have_its_schedule(name):
+    cfg = load(f'imagenet/{name}_r50.py')
+    assert cfg.train_cfg.max_epochs == 300
+    assert cfg.param_scheduler == dict(
         type='MultiStepLR', milestones=[75, 150, 225], gamma=0.1, by_epoch=True
     )
-    assert 8 * cutmix.train_dataloader.batch_size == cutmix.auto_scale_lr.base_batch_size == 256
-    assert cutmix.optim_wrapper.optimizer.lr == 0.1
-    for cfg, kind in ((mixup, 'Mixup'), (cutmix, 'CutMix')):
-        augment = build_model(cfg).data_preprocessor.batch_augments
-        assert type(augment.augments[0]).__name__ == kind and augment.probs is None
+    assert 8 * cfg.train_dataloader.batch_size == cfg.auto_scale_lr.base_batch_size == 256
+    assert cfg.optim_wrapper.optimizer.lr == 0.1
+
+
+def test_mixup_and_cutmix_mix_every_batch_and_both_rows_of_mixup_alike():
+    def augments(name):
+        batch_augments = build_model(
+            load(f'imagenet/{name}_r50.py')
+        ).data_preprocessor.batch_augments
+        assert batch_augments.probs is None
+        (augment,) = batch_augments.augments
+        return type(augment).__name__, augment.alpha
+
+    assert augments('cutmix') == ('CutMix', 1.0)
+    assert augments('mixup') == augments('gradaug_mixup') == ('Mixup', 0.2)
 
 
 @pytest.mark.parametrize('name', TABLE_7, ids=str)
@@ -271,6 +362,7 @@ def test_table_7_is_the_1x_schedule_at_1000x600(name):
 
 def test_pretrained_rows_differ_in_their_checkpoint_alone_and_say_where_it_comes_from():
     baseline = load('coco/baseline_mask_rcnn_r50.py')
+    control = load('coco/baseline_syncbn_mask_rcnn_r50.py')
     checkpoints = set()
     for name in TABLE_7:
         cfg = load(name)
@@ -281,10 +373,22 @@ def test_pretrained_rows_differ_in_their_checkpoint_alone_and_say_where_it_comes
         epochs = source.train_cfg.max_epochs
         assert init.checkpoint == f'work_dirs/{Path(hook.produced_by).stem}/epoch_{epochs}.pth'
         if 'gradaug' not in cfg.model:
+            plain = control if 'syncbn' in name.stem else baseline
             init.checkpoint = baseline.model.backbone.init_cfg.checkpoint
-            assert cfg.model == baseline.model and cfg.train_dataloader == baseline.train_dataloader
-            assert cfg.optim_wrapper == baseline.optim_wrapper
-    assert len(checkpoints) == 4  # GradAug's backbone serves two rows
+            assert cfg.model == plain.model and cfg.train_dataloader == plain.train_dataloader
+            assert cfg.optim_wrapper == plain.optim_wrapper
+    assert len(checkpoints) == 4  # GradAug's backbone serves three rows
+
+
+def test_a_control_has_all_that_comes_with_gradaug_in_detection():
+    gradaug = load('mask_rcnn_gradaug.py')
+    control = load('coco/gradaug_pretrained_syncbn_mask_rcnn_r50.py')
+    del gradaug.model['gradaug']
+    assert gradaug.model.pop('type') == 'mmgradaug.GradAugMaskRCNN'
+    assert control.model.pop('type') == 'MaskRCNN'
+    gradaug.custom_hooks = [h for h in gradaug.custom_hooks if h.type != 'mmgradaug.GradAugHook']
+    gradaug.pop('model_wrapper_cfg')
+    assert dict(gradaug) == dict(control)
 
 
 @pytest.mark.parametrize(
@@ -321,9 +425,6 @@ def test_variants_differ_as_their_rows_do():
     augment = model.data_preprocessor.batch_augments
     assert type(augment.augments[0]).__name__ == 'CutMix' and augment.probs == [0.5, 0.5]
     assert model.head.loss_module.use_soft and isinstance(model.backbone, SlimmableResNet)
-    model = build_model(load('imagenet/gradaug_mixup_r50.py'))
-    augment = model.data_preprocessor.batch_augments
-    assert type(augment.augments[0]).__name__ == 'Mixup' and augment.probs is None
 
     def drawn(name):
         sampler = build_model(load(name)).subnet_sampler

@@ -5,16 +5,18 @@ import os
 import pickle
 import sys
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from mmengine.config import Config, DictAction
-from mmengine.model import is_model_wrapper
 from mmengine.runner import CheckpointLoader
 
 from mmgradaug.checkpoint import weights_of
 from mmgradaug.engine.config_check import problems_of
+from mmgradaug.loading import loading_report, unwrapped
 
 # MMDetection imports imagecorruptions where it is installed; nobody here can mend that.
 warnings.filterwarnings('ignore', 'pkg_resources is deprecated as an API', UserWarning)
@@ -92,9 +94,10 @@ def require_checkpoint(checkpoint: str) -> None:
 
 
 def check_fits(model: torch.nn.Module, checkpoint: str, config: str) -> None:
-    """Exit if a weight is missing, too many or of another shape; MMEngine would only warn of it."""
-    model = model.module if is_model_wrapper(model) else model
-    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    """Exit if a weight is missing, too many or of another shape; MMEngine would only warn of it.
+
+    What counts is what loading reports, through wrappers for distribution and test-time augmentation.
+    """
     try:
         loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
@@ -105,11 +108,9 @@ def check_fits(model: torch.nn.Module, checkpoint: str, config: str) -> None:
         weights = weights_of(loaded)
     except ValueError as error:
         sys.exit(f'{checkpoint} {error}')
-    found = {
-        name[7:] if name.startswith('module.') else name: tuple(value.shape)
-        for name, value in weights.items()
-    }
-    differing = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
+    wanted = unwrapped(model).state_dict()
+    report = loading_report(model, weights)
+    differing = sorted([*report.lacking, *report.unexpected])
     if not differing and not all(torch.isfinite(v).all() for v in weights.values()):
         names = [name for name, value in weights.items() if not torch.isfinite(value).all()]
         sys.exit(
@@ -118,12 +119,18 @@ def check_fits(model: torch.nn.Module, checkpoint: str, config: str) -> None:
         )
     if differing:
         lines = [
-            f'  {name}: {found.get(name, "missing")} in the checkpoint, '
-            f'{wanted.get(name, "unknown")} in the model'
+            f'  {name}: {_shape(weights, name, "missing")} in the checkpoint, '
+            f'{_shape(wanted, name, "unknown")} in the model'
             for name in differing[:5]
         ]
         if len(differing) > 5:
             lines.append(f'  ... and {len(differing) - 5} more')
-        fits = 'nothing in it fits' if len(differing) == len({*wanted, *found}) else 'the rest fits'
-        lines.insert(0, f'  {len(differing)} of {len({*wanted, *found})} weights differ, {fits}')
+        fits = (
+            'nothing in it fits' if len(differing) == len({*wanted, *weights}) else 'the rest fits'
+        )
+        lines.insert(0, f'  {len(differing)} of {len({*wanted, *weights})} weights differ, {fits}')
         sys.exit('\n'.join([f'{checkpoint} is not a checkpoint of {config}:', *lines]))
+
+
+def _shape(weights: Mapping[str, Any], name: str, otherwise: str) -> Any:
+    return tuple(getattr(weights[name], 'shape', ())) if name in weights else otherwise

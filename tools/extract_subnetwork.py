@@ -20,6 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 from trained_classifier import (
     CONSOLE,
+    SCOPE,
     TrainedClassifier,
     add_model_arguments,
     load_classifier,
@@ -30,6 +31,7 @@ from trained_classifier import (
 )
 from training_runs import UserError, in_columns, run_tool, short
 
+from mmgradaug.config_types import default_scope
 from mmgradaug.models import GradAugClassifier, SubnetworkClassifier
 from mmgradaug.slimming import (
     ChannelPlan,
@@ -164,7 +166,7 @@ def build_files(classifier: TrainedClassifier, smaller: Smaller, width: float) -
     if not stock or our_data:
         imports.append('mmgradaug')
     content = dict(
-        default_scope=cfg.get('default_scope', 'mmpretrain'),
+        default_scope=default_scope(cfg, SCOPE),
         # Where only the test set is one of ours, the network loads without it.
         custom_imports=dict(imports=imports, allow_failed_imports=stock and our_data),
         model=model,

@@ -11,7 +11,7 @@ import mmcv
 import numpy as np
 import torch
 from extract_subnetwork import plan, take_out
-from mmcv.transforms import Compose
+from mmcv.transforms import Compose, LoadImageFromFile
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import TRANSFORMS
@@ -20,6 +20,7 @@ from rich.progress import track
 from torch import Tensor, nn
 from trained_classifier import (
     CONSOLE,
+    SCOPE,
     TrainedClassifier,
     add_model_arguments,
     load_classifier,
@@ -27,7 +28,9 @@ from trained_classifier import (
 )
 from training_runs import UserError, in_columns, run_tool, short
 
+from mmgradaug.config_types import default_scope, is_a
 from mmgradaug.slimming import recalibrate_statistics
+from mmgradaug.wrapped_datasets import inner_configs
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 METHODS = {
@@ -77,37 +80,55 @@ def images_of(path: Path) -> list[Path]:
     return found
 
 
+def pipeline_of(classifier: TrainedClassifier) -> tuple[list[Any], list[Any]]:
+    """The test's steps that load an image, none where the data set hands out arrays, and those after them."""
+    scope = default_scope(classifier.cfg, SCOPE)
+    steps = list(inner_configs(classifier.cfg.test_dataloader.dataset)[0].get('pipeline', ()))
+    for i, step in enumerate(steps, 1):
+        if is_a(step, LoadImageFromFile, TRANSFORMS, scope):
+            return steps[:i], steps[i:]
+    return [], steps
+
+
 def preprocess(classifier: TrainedClassifier, file: Path) -> Tensor:
-    """An image as the network gets it in the test, (1, C, H, W).
+    """An image as the network gets it in the test, (1, C, H, W), loaded as the config says.
 
     Raises:
         UserError: it cannot be read.
     """
-    steps = classifier.cfg.test_dataloader.dataset.pipeline
-    init_default_scope(classifier.cfg.get('default_scope', 'mmpretrain'))
-    rgb = not getattr(classifier.model.data_preprocessor, 'to_rgb', False)
+    init_default_scope(default_scope(classifier.cfg, SCOPE))
+    loading, others = ([TRANSFORMS.build(s) for s in part] for part in pipeline_of(classifier))
+    results: Any = dict(img_path=str(file), sample_idx=0)
     try:
-        image = mmcv.imread(str(file), channel_order='rgb' if rgb else 'bgr')
+        if loading:
+            results = Compose(loading)(results)
+        else:  # as the data sets that hand out arrays: in the order that the network takes
+            image = mmcv.imread(str(file), channel_order='bgr' if to_rgb(classifier) else 'rgb')
+            size = image.shape[:2]
+            results.update(img=image, img_shape=size, ori_shape=size)
     except Exception as error:  # whatever a broken file makes of the reader
         raise UserError(f'{file} cannot be read as an image: {error}') from error
-    if image is None:
+    if results is None:
         raise UserError(f'{file} cannot be read as an image')
-    # Read here, as data sets that hand out arrays have no loading step.
-    pipeline = Compose(
-        [TRANSFORMS.build(s) for s in steps if not s.type.endswith('LoadImageFromFile')]
-    )
-    size = image.shape[:2]
-    packed = pipeline(dict(img=image, img_path=str(file), img_shape=size, ori_shape=size))
+    packed = Compose(others)(results)
     data = classifier.model.data_preprocessor(pseudo_collate([packed]), False)
     return data['inputs']
 
 
+def to_rgb(classifier: TrainedClassifier) -> bool:
+    return bool(getattr(classifier.model.data_preprocessor, 'to_rgb', False))
+
+
 def as_picture(classifier: TrainedClassifier, inputs: Tensor) -> np.ndarray:
-    """What the network sees, (H, W, 3) in [0, 1], RGB."""
+    """What the network sees, (H, W, 3) in [0, 1], RGB; of one channel in grey."""
     preprocessor = classifier.model.data_preprocessor
     pixels = inputs[0]
     if getattr(preprocessor, '_enable_normalize', False):
         pixels = pixels * preprocessor.std + preprocessor.mean
+    if len(pixels) == 1:
+        pixels = pixels.expand(3, -1, -1)
+    elif not to_rgb(classifier) and pipeline_of(classifier)[0]:
+        pixels = pixels.flip(0)  # MMCV loads BGR, and so the network takes it
     pixels = pixels.clamp(0, 255) / 255
     return np.ascontiguousarray(pixels.permute(1, 2, 0).cpu().numpy(), dtype=np.float32)
 

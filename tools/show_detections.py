@@ -28,6 +28,7 @@ from mmengine.runner import load_checkpoint
 from mmengine.structures import InstanceData
 
 import mmgradaug  # noqa: F401  registers our classes, whether or not the configs import them
+from mmgradaug.config_types import default_scope
 
 GROUND_TRUTH = 'ground truth'
 LEGIBLE = 480  # pixels; names and scores fit on images whose longer side has as many
@@ -41,7 +42,7 @@ class Detector:
 
     def __init__(self, cfg: Config, config: str, checkpoint: str) -> None:
         """Exit if they do not belong together."""
-        init_default_scope(cfg.get('default_scope', 'mmdet'))
+        init_default_scope(default_scope(cfg, 'mmdet'))
         # As mmdet.apis.init_detector, which however loads whatever fits before it can be checked.
         self.model = revert_sync_batchnorm(MODELS.build(cfg.model))
         if not isinstance(self.model, BaseDetector):
@@ -81,7 +82,7 @@ class TestSet:
 
     def __init__(self, cfg: Config, config: str) -> None:
         """Exit if the data is not there."""
-        init_default_scope(cfg.get('default_scope', 'mmdet'))
+        init_default_scope(default_scope(cfg, 'mmdet'))
         try:
             self.dataset = DATASETS.build(cfg.test_dataloader.dataset)
         except OSError as error:

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Optional
@@ -85,6 +85,7 @@ class Item:
         cfg: what it says, options included; None while its config does not exist.
         options: of each run, but for the seed's.
         plain: of a run at equal cost: the item whose cost is made equal.
+        metric: what is compared; another than top-1 stands in the labels.
     """
 
     row: Row
@@ -94,6 +95,7 @@ class Item:
     cfg: Any = None
     options: list[str] = field(default_factory=list)
     plain: Optional['Item'] = None
+    metric: Metric = TOP1
 
     @property
     def key(self) -> str:
@@ -107,7 +109,8 @@ class Item:
     def length(self) -> tuple[str, int]:
         """'epochs' or 'iterations', and how many."""
         loop = self.cfg.train_cfg
-        by_epoch = 'EpochBasedTrainLoop' in loop.get('type', '') or (
+        kind = loop.get('type', '')  # in new-style configs the class itself
+        by_epoch = 'EpochBasedTrainLoop' in getattr(kind, '__name__', kind) or (
             'type' not in loop and loop.get('by_epoch', True)
         )
         name, key = ('epochs', 'max_epochs') if by_epoch else ('iterations', 'max_iters')
@@ -255,7 +258,30 @@ def prepare(items: Sequence[Item], overlay: Optional[Overlay], args: argparse.Na
             what = f' with --overlay {args.overlay}' if overlay else ''
             raise UserError(f'{short(item.base)}{what}: {error}') from error
         item.cfg = cfg
+        item.metric = metric_of(item)
+        if item.metric is not TOP1:
+            item.row = replace(item.row, label=f'{item.row.label} [{item.metric.log_key}]')
+            item.labels = dict.fromkeys(item.labels, item.row.label)
         item.options += _needed_options(item)
+
+
+def metric_of(item: Item) -> Metric:
+    """What the config is judged by; kept where top-1 is, in the results and in their table.
+
+    Raises:
+        UserError: it has nothing that can be compared: better said before the training than after it.
+    """
+    from mmgradaug.evaluation.main_metric import main_metric
+
+    try:
+        name = main_metric(item.cfg)
+    except ValueError as error:
+        raise UserError(f'{short(item.base)}: {error}') from error
+    if name == TOP1.log_key:
+        return TOP1
+    # Average precision of detections is in [0, 1], all else in per cent.
+    factor = 100.0 if name.startswith('coco/') else 1.0
+    return replace(TOP1, log_key=name, name=name, title=name, factor=factor)
 
 
 def _concerns(option: str, model: Any) -> bool:
@@ -315,7 +341,7 @@ def make_run(item: Item, seed: int, args: argparse.Namespace) -> Run:
         run_dir(item.key, seed, args),
         config=item.config,
         options=options,
-        metrics=(TOP1, TOP5),
+        metrics=(item.metric, TOP5),
         epochs=length if unit == 'epochs' else None,
         arguments=arguments,
         on_gpu=args.device == 'gpu',
@@ -388,7 +414,7 @@ def stretch(plain: Item, longer: Item, ratio: float) -> None:
                 options.append(f'{name}.{key}=[{scaled}]')
             elif isinstance(value, (int, float)) and 0 < value < float('inf'):
                 options.append(f'{name}.{key}={max(1, round(value * new / length))}')
-    longer.config = plain.config
+    longer.config, longer.metric = plain.config, plain.metric
     longer.options = [*plain.options, *options]
     longer.cfg = type(plain.cfg)(plain.cfg.to_dict())
     longer.cfg.merge_from_dict(_parsed(options))

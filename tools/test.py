@@ -2,6 +2,7 @@
 """Test a checkpoint. The distributed form is tools/dist_test.sh CONFIG CHECKPOINT GPUS."""
 
 import argparse
+import copy
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,15 @@ from common import (
     prepare_launch,
     require_checkpoint,
 )
-from mmengine.evaluator import DumpResults
-from mmengine.registry import RUNNERS
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+from mmengine.registry import METRICS, MODELS, RUNNERS
 from mmengine.runner import Runner
+from torch import nn
 
 import mmgradaug  # noqa: F401  registers our classes, whether or not the config imports them
+from mmgradaug.config_types import class_of, default_scope
+from mmgradaug.evaluation.tta import add_tta
 
 
 def parse_args() -> argparse.Namespace:
@@ -34,18 +39,50 @@ def parse_args() -> argparse.Namespace:
         metavar='PREFIX',
         help="write detections in COCO's form to PREFIX.bbox.json and PREFIX.segm.json",
     )
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help="test-time augmentation: the config's tta_model and tta_pipeline; for a classifier without "
+        'them the image and its mirror image',
+    )
     add_common_arguments(parser)
     return parser.parse_args()
 
 
-def write_coco_results(evaluators: Any, prefix: str) -> None:
+def write_coco_results(cfg: Config, prefix: str) -> None:
     """Have the config's CocoMetric leave its results; exit if there is none."""
-    evaluators = evaluators if isinstance(evaluators, list) else [evaluators or {}]
-    metrics = [each for each in evaluators if str(each.get('type')).endswith('CocoMetric')]
-    if not metrics:
-        sys.exit('--out-coco: the config has no CocoMetric among its test_evaluator')
-    Path(prefix).parent.mkdir(parents=True, exist_ok=True)
-    metrics[0]['outfile_prefix'] = prefix
+    scope = default_scope(cfg, 'mmdet')
+    for metric in metrics_of(cfg):
+        found = class_of(metric, METRICS, scope)
+        if any(base.__name__ == 'CocoMetric' for base in getattr(found, '__mro__', ())):
+            Path(prefix).parent.mkdir(parents=True, exist_ok=True)
+            metric['outfile_prefix'] = prefix
+            return
+    sys.exit('--out-coco: the config has no CocoMetric among its test_evaluator')
+
+
+def metrics_of(cfg: Config) -> list[dict[str, Any]]:
+    """The metrics of the test, in a list that the config has from now on."""
+    evaluator = cfg.get('test_evaluator') or []
+    if isinstance(evaluator, dict) and 'metrics' in evaluator:  # an evaluator of the user's own
+        evaluator['metrics'] = _as_list(evaluator['metrics'])
+        return evaluator['metrics']
+    cfg.test_evaluator = _as_list(evaluator)
+    return cfg.test_evaluator
+
+
+def _as_list(metrics: Any) -> list[dict[str, Any]]:
+    return list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]
+
+
+def of_another_name(cfg: Config) -> Config:
+    """The config as test_NAME.py: the runner writes it to the work dir, where the training's may be.
+
+    (Which a new training would start from, with this test's weights as ``load_from``.)
+    """
+    path = Path(cfg.filename)
+    name = str(path.with_name(f'test_{path.name}'))
+    return Config(dict(cfg.items()), cfg_text=cfg.text, filename=name)
 
 
 def main() -> None:
@@ -53,19 +90,29 @@ def main() -> None:
     cfg = load_config(args)
     require_checkpoint(args.checkpoint)
     cfg.load_from = args.checkpoint
+    if args.tta:
+        try:
+            add_tta(cfg)
+        except ValueError as error:
+            sys.exit(f'--tta: {error}')
     if args.out_coco:
-        write_coco_results(cfg.get('test_evaluator'), args.out_coco)
-    prepare_launch(cfg)
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    check_fits(runner.model, args.checkpoint, args.config)
+        write_coco_results(cfg, args.out_coco)
     if args.out:
-        runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
+        metrics_of(cfg).append(dict(type='DumpResults', out_file_path=args.out))
+    prepare_launch(cfg)
+    cfg = of_another_name(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    model = runner.model
+    if not isinstance(model, nn.Module):  # FlexibleRunner builds it when the test begins
+        model = MODELS.build(copy.deepcopy(model))
+    check_fits(model, args.checkpoint, args.config)
     metrics = runner.test()
-    if args.out_metrics and runner.rank == 0:
+    if not is_main_process():
+        return
+    if args.out_metrics:
         mmengine.dump(metrics, args.out_metrics)
-    if runner.rank == 0:
-        for name, value in metrics.items():
-            print(f'{name}: {value:.4f}' if isinstance(value, float) else f'{name}: {value}')
+    for name, value in metrics.items():
+        print(f'{name}: {value:.4f}' if isinstance(value, float) else f'{name}: {value}')
 
 
 if __name__ == '__main__':

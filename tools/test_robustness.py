@@ -4,7 +4,6 @@
 import argparse
 import copy
 import json
-import re
 import statistics
 import sys
 import time
@@ -27,6 +26,7 @@ from trained_classifier import (
 )
 from training_runs import UserError, in_columns, run_tool, short
 
+from mmgradaug.config_types import short_name
 from mmgradaug.datasets import (
     CORRUPTIONS,
     SEVERITIES,
@@ -35,6 +35,7 @@ from mmgradaug.datasets import (
     imagenet_c_folder,
 )
 from mmgradaug.evaluation import corruption_errors, mean_corruption_error
+from mmgradaug.wrapped_datasets import evenly_spread
 
 KIND = 'robustness'
 # As Table 8 heads its columns.
@@ -61,12 +62,6 @@ def sets_of(args: argparse.Namespace) -> list[Set]:
     ]
 
 
-def name_of(step: dict[str, Any]) -> str:
-    """Of a step of a pipeline, without scope: new configs have classes, others 'mmpretrain.ResizeEdge'."""
-    kind = step['type']
-    return re.split('[./]', kind if isinstance(kind, str) else kind.__name__)[-1]
-
-
 class Sets:
     """Makes the images of one set after the other.
 
@@ -86,7 +81,7 @@ class Sets:
                 'there itself, without a wrapper'
             )
         self.cfg = copy.deepcopy(dataset.to_dict())
-        self.loads = any(name_of(step) == 'LoadImageFromFile' for step in self.cfg['pipeline'])
+        self.loads = any(short_name(step) == 'LoadImageFromFile' for step in self.cfg['pipeline'])
         # A preprocessor turns BGR, which MMCV loads, into RGB.
         self.to_rgb = bool(getattr(classifier.model.data_preprocessor, 'to_rgb', False))
 
@@ -99,7 +94,7 @@ class Sets:
                 raise UserError(str(error)) from error
         if self.corrupted is None:  # built once: of big sets that takes a while
             self.corrupted = self.classifier.test_set(self.corrupting(corruption, severity))
-            self.classifier.cut_down(self.corrupted, self.args.max_images)
+            self.corrupted = evenly_spread(self.corrupted, self.args.max_images)
         (step,) = (s for s in self.corrupted.pipeline.transforms if isinstance(s, Corrupt))
         step.corruption, step.severity = corruption, severity
         return self.corrupted
@@ -118,11 +113,11 @@ class Sets:
 
     def for_files(self) -> list[dict[str, Any]]:
         """ImageNet-C's images have 224 pixels already, so they are not resized again."""
-        steps = [step for step in self.cfg['pipeline'] if name_of(step) not in RESIZING]
+        steps = [step for step in self.cfg['pipeline'] if short_name(step) not in RESIZING]
         steps = [
             # It resizes what it has cropped.
             dict(type='CenterCrop', crop_size=step['crop_size'])
-            if name_of(step) == 'EfficientNetCenterCrop'
+            if short_name(step) == 'EfficientNetCenterCrop'
             else step
             for step in steps
         ]
@@ -134,13 +129,13 @@ class Sets:
 
     def for_arrays(self) -> list[dict[str, Any]]:
         """CIFAR-C's images are arrays in RGB order, like those of MMPretrain's CIFAR10."""
-        steps = [step for step in self.cfg['pipeline'] if name_of(step) != 'LoadImageFromFile']
+        steps = [step for step in self.cfg['pipeline'] if short_name(step) != 'LoadImageFromFile']
         return [*(reordered(from_bgr=False) if self.loads or self.to_rgb else []), *steps]
 
     def corrupting(self, corruption: str, severity: int) -> dict[str, Any]:
         """After resizing and cropping, as ImageNet-C was made."""
         cfg = copy.deepcopy(self.cfg)
-        packing = [i for i, s in enumerate(cfg['pipeline']) if name_of(s).startswith('Pack')]
+        packing = [i for i, s in enumerate(cfg['pipeline']) if short_name(s).startswith('Pack')]
         step = dict(
             type='mmgradaug.Corrupt',
             corruption=corruption,
@@ -287,7 +282,9 @@ def told_step(step: dict[str, Any]) -> str:
     """CenterCrop(crop_size=224), of the step's config."""
     options = (f'{key}={value}' for key, value in step.items() if key != 'type')
     # The corruption and its severity are another one in each set.
-    return f'{name_of(step)}({", ".join(options)})' if name_of(step) != 'Corrupt' else 'Corrupt'
+    return (
+        f'{short_name(step)}({", ".join(options)})' if short_name(step) != 'Corrupt' else 'Corrupt'
+    )
 
 
 def source_of(data: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 
 import mmgradaug  # noqa: F401  registers our classes, whether or not the config imports them
 from mmgradaug.checkpoint import newest_whole_checkpoint
+from mmgradaug.datasets import AnnotationCheckHook
 
 
 def parse_args() -> argparse.Namespace:
@@ -77,6 +78,7 @@ def main() -> None:
         cfg.load_from = None if args.resume == 'auto' else args.resume
     prepare_launch(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner.register_hook(AnnotationCheckHook())
     runner.train()
 
 

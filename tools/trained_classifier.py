@@ -28,17 +28,28 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 import mmgradaug  # noqa: F401  registers our classes, whether or not the configs import them
+from mmgradaug.config_types import class_of, default_scope
+from mmgradaug.models import (
+    GradAugClassifier,
+    GradAugSemiClassifier,
+    MeanTeacherClassifier,
+    SemiClsDataPreprocessor,
+    SlimmableResNet,
+)
+from mmgradaug.models.regularizers import DistillationClsDataPreprocessor, DistillationClsHead
+from mmgradaug.wrapped_datasets import evenly_spread
 
 CONSOLE = Console(stderr=True)  # progress bars; results go to standard output
+SCOPE = 'mmpretrain'  # of configs that name none
 # Ours that only train otherwise.
 STOCK_TYPES = {
-    'mmgradaug.GradAugClassifier': 'ImageClassifier',
-    'mmgradaug.GradAugSemiClassifier': 'ImageClassifier',
-    'mmgradaug.MeanTeacherClassifier': 'ImageClassifier',
-    'mmgradaug.SemiClsDataPreprocessor': 'ClsDataPreprocessor',
-    'mmgradaug.DistillationClsDataPreprocessor': 'ClsDataPreprocessor',
-    'mmgradaug.DistillationClsHead': 'LinearClsHead',
-    'mmgradaug.SlimmableResNet': 'ResNet',
+    GradAugClassifier: 'ImageClassifier',
+    GradAugSemiClassifier: 'ImageClassifier',
+    MeanTeacherClassifier: 'ImageClassifier',
+    SemiClsDataPreprocessor: 'ClsDataPreprocessor',
+    DistillationClsDataPreprocessor: 'ClsDataPreprocessor',
+    DistillationClsHead: 'LinearClsHead',
+    SlimmableResNet: 'ResNet',
 }
 
 
@@ -80,7 +91,7 @@ class TrainedClassifier:
 
     def test_set(self, dataset: Optional[dict[str, Any]] = None) -> Dataset:
         """The config's test set, or another dataset's config instead; exit if it cannot be read."""
-        init_default_scope(self.cfg.get('default_scope', 'mmpretrain'))
+        init_default_scope(default_scope(self.cfg, SCOPE))
         dataset = self.cfg.test_dataloader.dataset if dataset is None else dataset
         try:
             return DATASETS.build(dataset)
@@ -92,7 +103,7 @@ class TrainedClassifier:
 
     def loader(self, dataset: Dataset, limit: int = 0) -> DataLoader:
         """Batches of a dataset, in order, each image once; with ``limit`` cut down to as many, evenly spread."""
-        self.cut_down(dataset, limit)
+        dataset = evenly_spread(dataset, limit)
         cfg = dict(self.cfg.test_dataloader, dataset=dataset)
         cfg['sampler'] = dict(type='DefaultSampler', shuffle=False)
         for key, value in (('batch_size', self.batch_size), ('num_workers', self.num_workers)):
@@ -101,12 +112,6 @@ class TrainedClassifier:
         if cfg.get('num_workers', 0) == 0:
             cfg['persistent_workers'] = False
         return Runner.build_dataloader(cfg)
-
-    @staticmethod
-    def cut_down(dataset: Dataset, limit: int) -> None:
-        """Leave ``limit`` images, if that is not 0; the first ones would be of the first classes."""
-        if limit and limit < len(dataset):
-            dataset.get_subset_([i * len(dataset) // limit for i in range(limit)])
 
     def batches(self, loader: DataLoader) -> Iterator[tuple[Tensor, Tensor]]:
         """Images as the network gets them, (N, C, H, W), normalised, and labels (N,); on the device."""
@@ -146,7 +151,7 @@ class TrainedClassifier:
 
         Exit if there are none.
         """
-        init_default_scope(self.cfg.get('default_scope', 'mmpretrain'))
+        init_default_scope(default_scope(self.cfg, SCOPE))
         cfg = copy.deepcopy(self.cfg.train_dataloader)
         if self.num_workers is not None:
             cfg.num_workers = self.num_workers
@@ -262,21 +267,27 @@ def stock_config(model: dict[str, Any]) -> dict[str, Any]:
     Backbones that MMPretrain lacks stay.
     """
     model = copy.deepcopy(dict(model))
-    if model['type'] in STOCK_TYPES:
-        model['type'] = STOCK_TYPES[model['type']]
+    model['type'] = _stock_type(model)
     for key in ('gradaug', 'mean_teacher'):
         model.pop(key, None)
     for key in ('backbone', 'data_preprocessor', 'head'):
         part = model.get(key) or {}
         # Regularizers of blocks: ShakeDrop scales branches in the test too.
-        if part.get('type') in STOCK_TYPES and not part.get('regularizers'):
-            part['type'] = STOCK_TYPES[part['type']]
-            part.pop('regularizers', None)
+        if part.get('type') is not None and not part.get('regularizers'):
+            stock = _stock_type(part)
+            if stock != part['type']:
+                part['type'] = stock
+                part.pop('regularizers', None)
     for key in ('teacher', 'teacher_checkpoint'):
         (model.get('data_preprocessor') or {}).pop(key, None)
     for key in ('temperature', 'hard_weight'):
         model['head'].pop(key, None)
     return model
+
+
+def _stock_type(part: dict[str, Any]) -> Any:
+    """MMPretrain's name where a part is one of ours, else its own type."""
+    return STOCK_TYPES.get(class_of(part, MODELS, SCOPE), part['type'])
 
 
 def load_classifier(args: argparse.Namespace, stock: bool = False) -> TrainedClassifier:
@@ -290,7 +301,7 @@ def load_classifier(args: argparse.Namespace, stock: bool = False) -> TrainedCla
     )
     cfg = load_config(args)
     require_checkpoint(args.checkpoint)
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    init_default_scope(default_scope(cfg, SCOPE))
     model_cfg = dict(cfg.model)
     if model_cfg.get('data_preprocessor') is None:
         model_cfg['data_preprocessor'] = cfg.get('data_preprocessor')

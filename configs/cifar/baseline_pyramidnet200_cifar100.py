@@ -4,6 +4,7 @@
 #           (the paper's figures; not yet reproduced with this code).
 # Setting:  Section 4.2: 300 epochs, batch 64, lr 0.25 divided by 10 after 150 and 225, weight decay
 #           1e-4; final epoch.
+# Hardware: the authors' README (as CutMix's): 2 GPUs; time not said, not measured here. One by this command.
 # Command:  python tools/train.py configs/cifar/baseline_pyramidnet200_cifar100.py
 # Assumed:  what _base_ says of augmentation and optimizer.
 _base_ = [

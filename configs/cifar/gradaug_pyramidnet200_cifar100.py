@@ -3,6 +3,7 @@
 # Paper:    Table 3, "+ GradAug (Ours)", column PyramidNet-200: 84.98 top-1, 97.08 top-5
 #           (the paper's figures; not yet reproduced with this code). Baseline there: 83.49.
 # Setting:  Section 4.2: the baseline's, with n = 3, alpha = 0.8, random scale {32, 28, 24}; final epoch.
+# Hardware: the authors' README (as CutMix's): 2 GPUs; time not said, not measured here. One by this command.
 # Command:  python tools/train.py configs/cifar/gradaug_pyramidnet200_cifar100.py
 # Assumed:  what configs/gradaug_r50_imagenet.py assumes: resizing, soft-label loss. The README of the authors' code has
 #           85.53 / 97.04 for this row.

@@ -3,6 +3,7 @@
 # Paper:    Table 3, "+ Mixup", column PyramidNet-200: 84.37 top-1, 96.01 top-5
 #           (the paper's figures; not yet reproduced with this code). Baseline there: 83.49.
 # Setting:  the baseline's, with Mixup in every batch.
+# Hardware: the authors' README (as CutMix's): 2 GPUs; time not said, not measured here. One by this command.
 # Command:  python tools/train.py configs/cifar/mixup_pyramidnet200_cifar100.py
 # Assumed:  alpha = 1, as in the Mixup paper's code for CIFAR; the paper does not say.
 _base_ = 'baseline_pyramidnet200_cifar100.py'

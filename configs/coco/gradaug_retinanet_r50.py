@@ -2,6 +2,8 @@
 #
 # Paper:    none; it has Mask R-CNN only (Table 7). No figure is expected, none has been measured.
 # Setting:  mmdet's retinanet/retinanet_r50_fpn_1x_coco, with GradAug as in configs/mask_rcnn_gradaug.py.
+# Hardware: the paper does not say. MMDetection's schedule is for 8 GPUs; not measured here. On a CPU an iteration of
+#           Mask R-CNN is 2.9 times a plain one (docs/results/speed.md).
 # Command:  tools/dist_train.sh configs/coco/gradaug_retinanet_r50.py 8
 #           COCO is where MMDetection expects it, data/coco (a link will do). The backbone starts from torchvision's
 #           ResNet-50, which MMDetection downloads.

@@ -5,6 +5,7 @@
 #           (the paper's figures; not yet reproduced with this code).
 # Setting:  Section 4.6, after Oliver et al. (arXiv:1804.09170): Adam, lr 3e-3, 500,000 iterations of 100 labelled
 #           images; final weights. On one GPU.
+# Hardware: one GPU by this command. Neither the paper nor Oliver et al.'s code says which; time not measured here.
 # Command:  python tools/train.py configs/low_data/baseline_wrn28_2_cifar10.py
 #           with --cfg-options train_dataloader.dataset.num_labels=1000 train_dataloader.dataset.split_seed=1 for other
 #           numbers and splits; all of the table: python tools/low_data.py table10 --splits 5

@@ -5,6 +5,7 @@
 #           top-1; "+ CutMix (p=0.1)": 43.98 +- 1.15, 64.60 +- 0.86, 82.14 +- 0.65
 #           mean and deviation over 5 splits (the paper's figures; not yet reproduced with this code).
 # Setting:  the baseline's, with CutMix in half of the batches; in a tenth: model.train_cfg.probs=0.1.
+# Hardware: one GPU by this command. Neither the paper nor Oliver et al.'s code says which; time not measured here.
 # Command:  python tools/train.py configs/low_data/cutmix_wrn28_2_cifar10.py
 #           with --cfg-options train_dataloader.dataset.num_labels=1000 train_dataloader.dataset.split_seed=1 for other
 #           numbers and splits; all of the table: python tools/low_data.py table10 --splits 5

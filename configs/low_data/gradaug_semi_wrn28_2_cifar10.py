@@ -4,6 +4,7 @@
 #           84.11 +- 0.25 (4,000) top-1, mean and deviation over 5 splits
 #           (the paper's figures; not yet reproduced with this code).
 # Setting:  GradAug's; sub-networks also learn the full network's output on unlabelled images.
+# Hardware: one GPU by this command. Neither the paper nor Oliver et al.'s code says which; time not measured here.
 # Command:  python tools/train.py configs/low_data/gradaug_semi_wrn28_2_cifar10.py
 #           with --cfg-options train_dataloader.dataset.num_labels=1000 train_dataloader.dataset.split_seed=1 for other
 #           numbers and splits; all of the table: python tools/low_data.py table10 --splits 5

@@ -3,6 +3,7 @@
 # Paper:    Table 10, "+ GradAug-semi", column STL-10: 70.86 +- 0.71 top-1
 #           mean and deviation over 5 splits (the paper's figures; not yet reproduced with this code).
 # Setting:  GradAug's; sub-networks also learn the full network's output on unlabelled images.
+# Hardware: one GPU by this command. Neither the paper nor Oliver et al.'s code says which; time not measured here.
 # Command:  python tools/train.py configs/low_data/gradaug_semi_wrn28_2_stl10.py
 #           all of the table: python tools/low_data.py table10 --splits 5
 # Assumed:  everything semi-supervised, the paper's supplement being unknown: 50 labelled and 50 unlabelled images a

@@ -2,8 +2,10 @@
 
 from mmgradaug.registry import DATASETS, register_missing
 
+from .annotation_check import AnnotationCheckHook, check_annotations
 from .cifar_c import CIFARC, cifar_c_file
 from .corruptions import CORRUPTIONS, SEVERITIES, Corrupt, corrupt
+from .cutout import Cutout
 from .digits import Digits
 from .image_folder import ImageFolder
 from .imagenet_c import ImageNetC, imagenet_c_folder
@@ -11,16 +13,19 @@ from .labelled_split import LabelledSplit
 from .stl10 import STL10
 
 __all__ = [
+    'AnnotationCheckHook',
     'CIFARC',
     'CORRUPTIONS',
     'SEVERITIES',
     'Corrupt',
+    'Cutout',
     'Digits',
     'ImageFolder',
     'ImageNetC',
     'LabelledSplit',
     'STL10',
     'Shapes',
+    'check_annotations',
     'cifar_c_file',
     'corrupt',
     'imagenet_c_folder',

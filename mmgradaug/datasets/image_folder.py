@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import cv2
 import mmcv
 from mmpretrain.datasets import CustomDataset
 
@@ -23,6 +24,7 @@ class ImageFolder(CustomDataset):
 
     Raises:
         FileNotFoundError: there is no such folder; or no image in a class.
+        ValueError: an image, when it is asked for, cannot be read.
     """
 
     def __init__(self, data_root: str, split: str = '', **kwargs: Any) -> None:
@@ -31,6 +33,9 @@ class ImageFolder(CustomDataset):
     def prepare_data(self, idx: int) -> Any:
         info = self.get_data_info(idx)
         # Read when needed: a subset of a big folder need not wait for all of it.
-        info['img'] = mmcv.imread(info['img_path'], channel_order='rgb')
+        try:
+            info['img'] = mmcv.imread(info['img_path'], channel_order='rgb')
+        except (cv2.error, ValueError) as error:
+            raise ValueError(f'{info["img_path"]} cannot be read as an image: {error}') from error
         info['img_shape'] = info['ori_shape'] = info['img'].shape[:2]
         return self.pipeline(info)

@@ -12,6 +12,7 @@ from mmengine.dataset import BaseDataset, Compose, ConcatDataset
 from mmpretrain.registry import DATASETS as MMPRETRAIN_DATASETS
 
 from mmgradaug.registry import DATASETS
+from mmgradaug.wrapped_datasets import inner_configs
 
 PARTS = ('labelled', 'unlabelled', 'both')
 
@@ -49,10 +50,10 @@ def LabelledSplit(  # noqa: N802
         The dataset itself, cut down, in the order of the whole.
 
     Raises:
-        TypeError: the number is no whole one.
-        ValueError: the number is no multiple of the number of classes; a class has too few images;
-            nothing is left unlabelled; or the file is of another split or of other images, has an image
-            twice or, with a seed, not the same number of each class.
+        TypeError: the number is no whole one, or a dataset is a wrapper such as ConcatDataset.
+        ValueError: the dataset does not name its classes; the number is no multiple of their number; a
+            class has too few images; nothing is left unlabelled; or the file is of another split or of
+            other images, has an image twice or, with a seed, not the same number of each class.
     """
     if part not in PARTS:
         raise ValueError(f'part must be one of {", ".join(PARTS)}; got {part!r}')
@@ -87,8 +88,15 @@ def LabelledSplit(  # noqa: N802
     else:
         others = MMPRETRAIN_DATASETS.build(
             {'pipeline': kwargs.get('pipeline', ()), **copy.deepcopy(unlabelled)}
+            if inner_configs(unlabelled) == [unlabelled]
+            else copy.deepcopy(unlabelled)
         )
         others.full_init()
+        if not isinstance(others, BaseDataset):
+            raise TypeError(
+                f'LabelledSplit: unlabelled is a {type(others).__name__} of other data sets: write one data '
+                'set itself, dict(type=...); several folders make one by links in one folder'
+            )
     # Before anything else in the pipeline: no transform and no model gets to see them.
     others.pipeline = Compose([_without_labels, *others.pipeline.transforms])
     if part == 'unlabelled':
@@ -101,6 +109,23 @@ def LabelledSplit(  # noqa: N802
 def _whole(of: str, kwargs: dict[str, Any]) -> BaseDataset:
     dataset = MMPRETRAIN_DATASETS.build(copy.deepcopy(dict(kwargs, type=of)))
     dataset.full_init()
+    if not isinstance(dataset, BaseDataset):
+        raise TypeError(
+            f'LabelledSplit cannot tell which images of {of} to take, a wrapper of other data sets: write the '
+            "one data set itself, of='CustomDataset' for instance, with its arguments; several folders "
+            'make one data set by links in one folder, or by an ann_file'
+        )
+    classes = dataset.metainfo.get('classes')
+    if not classes or isinstance(classes, str):
+        raise ValueError(
+            f'LabelledSplit takes as many images of each class, and {of} '
+            + (
+                'does not say which classes it has'
+                if not classes
+                else f'has as classes a string, {classes!r}'
+            )
+            + ": write metainfo=dict(classes=['ant', 'bee', ...]), in the order of the labels"
+        )
     return dataset
 
 

@@ -2,12 +2,14 @@
 
 import difflib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+
+from mmgradaug.config_types import short_name
 
 # What MMEngine reads at the top of a config.
 KNOWN = {
@@ -42,6 +44,7 @@ def problems_of(cfg: dict[str, Any]) -> list[str]:
         *_hooks_twice(cfg),
         *_work_dir(cfg),
         *_annotations(cfg),
+        *_classes(cfg),
     ]
 
 
@@ -56,6 +59,9 @@ def _near_misses(cfg: dict[str, Any]) -> Iterator[str]:
         near = difflib.get_close_matches(plain, KNOWN, n=1, cutoff=0.86)
         # `test_pipeline` is near to nothing, `val_cfgs` to val_cfg. A pair such as `train_evaluator` and
         # val_evaluator differs in what it is about.
+        # A suffix makes another name of it: val_evaluator_abs.
+        if near and key.startswith(f'{near[0]}_'):
+            continue
         if near and key.split('_')[0].lower() not in _OTHER_STAGE.get(near[0].split('_')[0], ()):
             yield f'{key} at the top of the config is read by nobody: do you mean {near[0]}?'
 
@@ -134,3 +140,25 @@ def _annotations(cfg: dict[str, Any]) -> Iterator[str]:
             end = file.read().rstrip()[-1:]
         if (start, end) not in ((b'{', b'}'), (b'[', b']')):
             yield f'{where}: {path} is not JSON, or is cut off. Get it again'
+
+
+def _classes(cfg: dict[str, Any]) -> Iterator[str]:
+    """Classes that are a string, whose letters would be the classes."""
+    for dataset in _with_metainfo(list(cfg.values())):
+        classes = (dataset.get('metainfo') or {}).get('classes')
+        if isinstance(classes, str) and not Path(classes).is_file():
+            yield (
+                f'metainfo of {short_name(dataset)}: classes is the string {classes!r}, neither a file nor a list '
+                f"of names: write classes=('{classes}',), with the comma"
+            )
+
+
+def _with_metainfo(part: Any) -> Iterator[Mapping[str, Any]]:
+    """Every dict of a config that has a ``metainfo``."""
+    if isinstance(part, Mapping):
+        if isinstance(part.get('metainfo'), Mapping):
+            yield part
+        part = list(part.values())
+    for value in part:
+        if isinstance(value, (Mapping, list, tuple)):
+            yield from _with_metainfo(value)

@@ -1,14 +1,22 @@
 """Fine-tuning from the weights that were meant, or not at all."""
 
+import re
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
-from mmengine.runner import BaseLoop, CheckpointLoader, Runner
-from torch import Tensor, nn
+from mmengine.model import PretrainedInit
+from mmengine.registry import WEIGHT_INITIALIZERS
+from mmengine.runner import BaseLoop, CheckpointLoader, Runner, find_latest_checkpoint
+from torch import nn
 
+from mmgradaug.config_types import is_a
+from mmgradaug.loading import LoadingReport, loading_report, unwrapped
 from mmgradaug.registry import HOOKS
+
+# What stands before the backbone's names in files of torchvision and OpenMMLab, some of them saved under DDP.
+# (MMEngine itself drops a 'module.' where no prefix is given.)
+PREFIXES = (None, 'backbone.', 'module.backbone.')
 
 
 @HOOKS.register_module()
@@ -16,18 +24,18 @@ class PretrainedBackboneHook(Hook):
     """Checks a backbone's ``init_cfg=dict(type='Pretrained', checkpoint=...)`` before training starts.
 
     MMEngine loads what fits and goes on with random numbers for the rest. Here the file must be there
-    and hold every weight of the backbone. Whether it is a backbone's own state_dict (torchvision's
-    ``conv1.weight``) or a whole model's (``backbone.conv1.weight``, as OpenMMLab's classifiers and
-    detectors are saved) is found out, and ``prefix`` set to match. ``init_cfg=None`` trains from
-    scratch.
+    and give every weight of the backbone, by what loading itself says after its hooks. Whether it is a backbone's
+    own state_dict (torchvision's ``conv1.weight``) or a whole model's (``backbone.conv1.weight``, as
+    OpenMMLab's classifiers and detectors are saved) is found out, and ``prefix`` set to match where the
+    config's own does not. Other kinds of ``init_cfg``, None among them, train from scratch, which is
+    said. Where ``load_from`` or ``resume`` brings all of the backbone's weights, the file is not needed.
 
     Args:
         produced_by: the config that trains such a checkpoint, for the error message.
 
     Raises:
         FileNotFoundError: before training, if the file is not there.
-        ValueError: before training, if ``init_cfg`` is of another kind, or a weight is missing from
-            the file or has another shape.
+        ValueError: before training, if a weight is missing from the file or has another shape.
     """
 
     priority = 'VERY_HIGH'
@@ -39,56 +47,103 @@ class PretrainedBackboneHook(Hook):
         # The weights are loaded right after this, and only if this run trains.
         if not isinstance(runner._train_loop, BaseLoop):
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        backbone = model.backbone
-        if backbone.init_cfg is None:
-            runner.logger.warning('init_cfg=None: the backbone is trained from scratch')
-            return
-        if not isinstance(backbone.init_cfg, dict) or backbone.init_cfg.get('type') != 'Pretrained':
-            raise ValueError(
-                f"the backbone's init_cfg is {backbone.init_cfg!r}: write init_cfg=dict("
-                "type='Pretrained', checkpoint=PATH), or init_cfg=None to train from scratch"
+        backbone = unwrapped(runner.model).backbone
+        pretrained = _pretrained_inits(backbone)
+        if not pretrained:
+            runner.logger.warning(
+                f'the backbone is trained from scratch: its init_cfg is {backbone.init_cfg!r}, not dict('
+                "type='Pretrained', checkpoint=PATH)"
             )
-        path = backbone.init_cfg['checkpoint']
-        if '://' not in path and not Path(path).is_file():
+            return
+        brought_by = _brings_whole_model(runner)
+        if brought_by is not None and not _lacking(unwrapped(runner.model), brought_by):
+            runner.logger.info(f'the backbone starts from {brought_by}, as the whole model')
+            others = [init for init in _as_list(backbone.init_cfg) if init not in pretrained]
+            backbone.init_cfg = others or None
+            return
+        for init in pretrained:
+            self._check(backbone, init)
+            runner.logger.info(f'the backbone starts from all its weights in {init["checkpoint"]}')
+
+    def _check(self, backbone: nn.Module, init: dict[str, Any]) -> None:
+        path = init['checkpoint']
+        # As MMEngine, which loads home folders' files.
+        if '://' not in path and not Path(path).expanduser().is_file():
             source = f' It is what {self.produced_by} trains.' if self.produced_by else ''
             raise FileNotFoundError(
                 f'the pretrained backbone {path} is not there.{source} Train that first, or write '
                 '--cfg-options model.backbone.init_cfg.checkpoint=PATH with the checkpoint of any '
                 'such classifier or detector, or torchvision://resnet50 for a plain ResNet-50'
             )
-        prefix = pretrained_prefix(backbone, path)
-        if prefix:
-            backbone.init_cfg['prefix'] = prefix
+        # A dotted path, as a dumped new-style config has it, MMEngine would load too early.
+        init['type'] = 'Pretrained'
+        prefix = pretrained_prefix(backbone, path, init.get('prefix'))
+        if prefix is None:
+            init.pop('prefix', None)
         else:
-            backbone.init_cfg.pop('prefix', None)
-        runner.logger.info(f'the backbone starts from all its weights in {path}')
+            init['prefix'] = prefix
 
 
-def pretrained_prefix(backbone: nn.Module, path: str) -> str:
-    """What stands before the backbone's names in a checkpoint: '' or 'backbone.'.
+def pretrained_prefix(backbone: nn.Module, path: str, first: Optional[str] = None) -> Optional[str]:
+    """What stands before the backbone's names in a checkpoint, as ``init_cfg`` has it; None for nothing.
+
+    Args:
+        first: tried before all others.
 
     Raises:
         ValueError: a weight of the backbone is missing there, or has another shape.
     """
     loaded = CheckpointLoader.load_checkpoint(path, map_location='cpu')
     weights = loaded.get('state_dict', loaded)
-    # Before batch norm counted its batches, checkpoints had no such number.
-    wanted = {k: v for k, v in backbone.state_dict().items() if 'num_batches_tracked' not in k}
+    reports: dict[Optional[str], LoadingReport] = {}
+    for prefix in dict.fromkeys((first, *PREFIXES)):
+        # A prefix without its dot gets one from MMEngine.
+        start = 'module.' if prefix is None else f'{prefix.rstrip(".")}.'
+        named = {name[len(start) :]: v for name, v in weights.items() if name.startswith(start)}
+        if prefix is None:
+            named = {**weights, **named}
+        reports[prefix] = loading_report(backbone, named)
+        if not reports[prefix].lacking:
+            return prefix
+    best = min(reports, key=lambda prefix: len(reports[prefix].lacking))
+    lacking = reports[best].lacking
+    number = sum('num_batches_tracked' not in name for name in backbone.state_dict())
+    others = sorted({n[: -len(lacking[0])] for n in weights if n.endswith(f'.{lacking[0]}')})
+    hint = (
+        f". It has {others[0]}{lacking[0]}: init_cfg=dict(prefix='{others[0]}')?" if others else ''
+    )
+    raise ValueError(
+        f'{path} does not hold the weights of this {type(backbone).__name__}: {len(lacking)} of '
+        f'{number} are missing or of another shape, {best or ""}{lacking[0]} for instance{hint}'
+    )
 
-    def missing(prefix: str) -> list[str]:
-        return [
-            name for name, value in wanted.items() if not fits(weights.get(prefix + name), value)
-        ]
 
-    def fits(found: Optional[Tensor], value: Tensor) -> bool:
-        return found is not None and found.shape == value.shape
+def _as_list(init_cfg: Any) -> list[dict[str, Any]]:
+    if init_cfg is None:
+        return []
+    return list(init_cfg) if isinstance(init_cfg, (list, tuple)) else [init_cfg]
 
-    prefix = min(('', 'backbone.'), key=lambda prefix: len(missing(prefix)))
-    lacking = missing(prefix)
-    if lacking:
-        raise ValueError(
-            f'{path} does not hold the weights of this {type(backbone).__name__}: {len(lacking)} of '
-            f'{len(wanted)} are missing or of another shape, {prefix}{lacking[0]} for instance'
-        )
-    return prefix
+
+def _pretrained_inits(backbone: nn.Module) -> list[dict[str, Any]]:
+    """Those parts of a backbone's ``init_cfg`` that load a file, however their type is written."""
+    return [
+        init
+        for init in _as_list(backbone.init_cfg)
+        if is_a(init, PretrainedInit, WEIGHT_INITIALIZERS)
+    ]
+
+
+def _brings_whole_model(runner: Runner) -> Optional[str]:
+    """The checkpoint that the runner loads after the initialisation; None if there is none."""
+    if runner._load_from is None and runner._resume:
+        return find_latest_checkpoint(runner.work_dir)
+    return runner._load_from
+
+
+def _lacking(model: nn.Module, path: str) -> bool:
+    """Whether a checkpoint of a whole model lacks weights of its backbone."""
+    loaded = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    weights = loaded.get('state_dict', loaded)
+    start = re.compile(r'^(module\.)?backbone\.')
+    named = {start.sub('', name): value for name, value in weights.items() if start.match(name)}
+    return bool(loading_report(model.backbone, named).lacking)

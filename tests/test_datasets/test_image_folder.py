@@ -40,3 +40,10 @@ def test_pipelines_without_a_loading_step_fit(folder):
 def test_a_missing_folder_is_said(folder):
     with pytest.raises(FileNotFoundError, match='val'):
         ImageFolder(folder, 'val', pipeline=[])
+
+
+def test_a_broken_image_is_named(folder):
+    (folder / 'test' / 'cat' / '1.png').write_bytes(b'\xff\xd8 no image')
+    dataset = ImageFolder(folder, 'test', pipeline=[])
+    with pytest.raises(ValueError, match=r'test/cat/1\.png cannot be read as an image'):
+        dataset[4]

@@ -231,3 +231,43 @@ def test_a_file_of_another_split_is_refused_and_kept(tmp_path, change, says):
 def test_wrong_parts(change, says):
     with pytest.raises(ValueError, match=says):
         DATASETS.build({**OF_DIGITS, 'num_labels': 50, **change})
+
+
+@pytest.fixture
+def list_file(tmp_path):
+    """Images named in a file, with labels but without names of classes."""
+    lines = []
+    for i in range(6):
+        Image.new('RGB', (4, 4), (i, 0, 0)).save(tmp_path / f'{i}.png')
+        lines.append(f'{i}.png {i % 2}')
+    (tmp_path / 'list.txt').write_text('\n'.join(lines))
+    return dict(
+        type='mmgradaug.LabelledSplit', of='CustomDataset', data_root=str(tmp_path), ann_file='list.txt',
+        num_labels=2, pipeline=[dict(type='LoadImageFromFile')],
+    )  # fmt: skip
+
+
+def test_classes_without_names_are_asked_for(list_file):
+    with pytest.raises(
+        ValueError, match=r'CustomDataset does not say which classes.*metainfo=dict'
+    ):
+        DATASETS.build(list_file)
+    with pytest.raises(ValueError, match=r"a string, 'ant'.*write metainfo=dict\(classes=\["):
+        DATASETS.build(dict(list_file, metainfo=dict(classes=('ant'))))
+    found = DATASETS.build(dict(list_file, metainfo=dict(classes=['ant', 'bee'])))
+    assert sorted(labels(found)) == [0, 1]
+
+
+def test_wrappers_of_other_data_sets_are_refused_by_name(list_file):
+    part = dict(type='mmgradaug.Digits', split='train', pipeline=[])
+    with pytest.raises(TypeError, match='a wrapper of other data sets: write the one data set'):
+        DATASETS.build(
+            dict(type='mmgradaug.LabelledSplit', of='ConcatDataset', datasets=[part], num_labels=10)
+        )
+    both = dict(OF_DIGITS, num_labels=10, part='both')
+    for wrapper in (dict(type='ConcatDataset', datasets=[part]),
+                    dict(type='RepeatDataset', dataset=part, times=2)):  # fmt: skip
+        with pytest.raises(
+            TypeError, match=f'unlabelled is a {wrapper["type"]} of other data sets'
+        ):
+            DATASETS.build(dict(both, unlabelled=wrapper))

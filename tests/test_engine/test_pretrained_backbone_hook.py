@@ -6,12 +6,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from detection import build, tiny_config
+from mmengine.model import PretrainedInit
 from mmengine.runner import EpochBasedTrainLoop
 
 from mmgradaug.engine import PretrainedBackboneHook
 
 
-def runner_of(checkpoint, training=True, **changes):
+def runner_of(checkpoint, training=True, load_from=None, resume=False, work_dir='.', **changes):
     config = tiny_config('MaskRCNN')
     config['backbone'].update(
         init_cfg=dict(type='Pretrained', checkpoint=str(checkpoint)), **changes
@@ -19,7 +20,25 @@ def runner_of(checkpoint, training=True, **changes):
     torch.manual_seed(1)
     model = build(config, initialise=False)
     loop = EpochBasedTrainLoop.__new__(EpochBasedTrainLoop) if training else dict()
-    return SimpleNamespace(model=model, _train_loop=loop, logger=logging.getLogger())
+    return SimpleNamespace(
+        model=model, _train_loop=loop, logger=logging.getLogger(),
+        _load_from=load_from, _resume=resume, work_dir=str(work_dir),
+    )  # fmt: skip
+
+
+def started(runner, hook=None):
+    """The backbone's weights when training begins, by the hook and MMEngine's own initialisation."""
+    (hook or PretrainedBackboneHook()).before_run(runner)
+    logging.disable(logging.INFO)
+    runner.model.init_weights()
+    logging.disable(logging.NOTSET)
+    return runner.model.backbone.state_dict()
+
+
+def assert_same(found, expected):
+    for name, value in found.items():
+        if 'num_batches' not in name:
+            assert torch.equal(value, expected[name]), name
 
 
 @pytest.fixture(scope='module')
@@ -39,13 +58,72 @@ def test_torchvisions_and_openmmlabs_files_are_loaded_whole(tmp_path, backbone, 
     runner = runner_of(tmp_path / 'some.pth')
     # What somebody wrote for another file is mended too.
     runner.model.backbone.init_cfg['prefix'] = 'encoder.'
-    PretrainedBackboneHook().before_run(runner)
-    logging.disable(logging.INFO)
-    runner.model.init_weights()
-    logging.disable(logging.NOTSET)
-    for name, value in runner.model.backbone.state_dict().items():
-        if 'num_batches' not in name:
-            assert torch.equal(value, backbone[name]), name
+    assert_same(started(runner), backbone)
+
+
+@pytest.mark.parametrize('prefix', ['module.', 'module.backbone.', 'encoder.', 'encoder'])
+def test_ddps_files_and_prefixes_of_the_users_own(tmp_path, backbone, prefix):
+    dot = '' if prefix.endswith('.') else '.'
+    weights = {prefix + dot + name: value for name, value in backbone.items()}
+    torch.save(dict(state_dict=weights), tmp_path / 'some.pth')
+    runner = runner_of(tmp_path / 'some.pth')
+    if 'encoder' in prefix:
+        runner.model.backbone.init_cfg['prefix'] = prefix
+    assert_same(started(runner), backbone)
+    if 'encoder' in prefix:
+        assert runner.model.backbone.init_cfg['prefix'] == prefix
+        with pytest.raises(ValueError, match=r"It has encoder\.conv1\..*prefix='encoder\.'"):
+            PretrainedBackboneHook().before_run(runner_of(tmp_path / 'some.pth'))
+
+
+def test_a_home_folders_file(tmp_path, backbone, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    torch.save(dict(state_dict=dict(backbone)), tmp_path / 'some.pth')
+    assert_same(started(runner_of('~/some.pth')), backbone)
+
+
+@pytest.mark.parametrize(
+    'kind', [PretrainedInit, 'mmengine.model.weight_init.PretrainedInit', 'Pretrained']
+)
+def test_new_style_configs_types_and_several_inits(tmp_path, backbone, kind):
+    torch.save(dict(state_dict=dict(backbone)), tmp_path / 'some.pth')
+    runner = runner_of(tmp_path / 'some.pth')
+    file = dict(type=kind, checkpoint=str(tmp_path / 'some.pth'))
+    runner.model.backbone.init_cfg = [dict(type='Kaiming', layer='Conv2d'), file]
+    assert_same(started(runner), backbone)
+
+
+@pytest.mark.parametrize('how', ['load_from', 'resume', 'auto'])
+def test_a_run_that_loads_the_whole_model_needs_no_other_file(tmp_path, backbone, how):
+    weights = {f'backbone.{name}': value for name, value in backbone.items()}
+    whole = tmp_path / 'epoch_1.pth'
+    torch.save(dict(state_dict=weights), whole)
+    (tmp_path / 'last_checkpoint').write_text(str(whole))
+    where = dict(work_dir=tmp_path) if how == 'auto' else dict(load_from=str(whole))
+    runner = runner_of(tmp_path / 'nothing.pth', resume=how != 'load_from', **where)
+    started(runner)
+    # A head's weights alone bring no backbone.
+    torch.save(dict(state_dict={'rpn_head.x': torch.zeros(1)}), whole)
+    with pytest.raises(FileNotFoundError, match='nothing.pth is not there'):
+        started(runner_of(tmp_path / 'nothing.pth', resume=how != 'load_from', **where))
+
+
+def test_weights_that_a_module_converts_while_it_loads_are_not_missing(tmp_path, backbone):
+    """As position embeddings of another size are resized."""
+    torch.save(dict(state_dict={**backbone, 'bn1.weight': torch.ones(1)}), tmp_path / 'some.pth')
+    with pytest.raises(ValueError, match='bn1.weight for instance'):
+        started(runner_of(tmp_path / 'some.pth'))
+    runner = runner_of(tmp_path / 'some.pth')
+    bn1 = runner.model.backbone.bn1
+
+    def enlarge(module, weights, prefix, *_):
+        weights[f'{prefix}weight'] = weights[f'{prefix}weight'].expand(len(bn1.bias))
+
+    bn1.register_load_state_dict_pre_hook(enlarge)
+    found = started(runner)
+    assert (found['bn1.weight'] == 1).all() and torch.equal(
+        found['conv1.weight'], backbone['conv1.weight']
+    )
 
 
 def test_a_missing_file_says_which_config_produces_it(tmp_path):
@@ -71,11 +149,10 @@ def test_another_network_is_refused(tmp_path, backbone):
         PretrainedBackboneHook().before_run(runner_of(tmp_path / 'none.pth'))
 
 
-def test_from_scratch_is_said_and_other_kinds_are_refused(tmp_path, caplog):
+@pytest.mark.parametrize('init_cfg', [None, dict(type='Kaiming'), [dict(type='Kaiming')]])
+def test_from_scratch_is_said(tmp_path, caplog, init_cfg):
+    """MMDetection's ResNet makes a list of its own of None."""
     runner = runner_of(tmp_path / 'nothing.pth')
-    runner.model.backbone.init_cfg = None
+    runner.model.backbone.init_cfg = init_cfg
     PretrainedBackboneHook().before_run(runner)
-    assert 'trained from scratch' in caplog.text
-    runner.model.backbone.init_cfg = dict(type='Kaiming')
-    with pytest.raises(ValueError, match="write init_cfg=dict\\(type='Pretrained'"):
-        PretrainedBackboneHook().before_run(runner)
+    assert 'trained from scratch' in caplog.text and "type='Pretrained'" in caplog.text

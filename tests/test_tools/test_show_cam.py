@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import ROOT, load_tool, run
+from mmengine.registry import DefaultScope
 from mmpretrain.models import ImageClassifier
 from mmpretrain.registry import MODELS
 from PIL import Image
@@ -159,3 +160,83 @@ def test_a_wrong_checkpoint(classifier, photos, tmp_path):
     wrong = [str(classifier / 'config.py'), str(classifier / 'wrong.pth'), str(photos)]
     with pytest.raises(SystemExit, match='is not a checkpoint of'):
         tool.main([*wrong, '--out', str(tmp_path / 'out')])
+
+
+def load_changed(classifier, tmp_path, *more):
+    """The tiny network with options, of weights of its own."""
+    args = tool.parse_args(arguments(classifier, 'x', '--cfg-options', *more))
+    cfg = trained.load_config(
+        trained.argparse.Namespace(**vars(args), launcher='none', work_dir=None, local_rank=0)
+    )
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build({**cfg.model, 'data_preprocessor': cfg.data_preprocessor})
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'weights.pth')
+    args.checkpoint = str(tmp_path / 'weights.pth')
+    return trained.load_classifier(args)
+
+
+GREY = [
+    'model.backbone.in_channels=1',
+    'data_preprocessor.mean=[120]',
+    'data_preprocessor.std=[60]',
+]
+LOADED = 'test_dataloader.dataset.pipeline.0.color_type='
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        [*GREY, 'data_preprocessor.to_rgb=False', f'{LOADED}grayscale'],
+        ['data_preprocessor.to_rgb=False'],
+        [f'{LOADED}color_ignore_orientation'],
+    ],
+    ids=['one channel', 'bgr', 'unrotated'],
+)
+def test_images_are_loaded_as_the_config_says(classifier, tmp_path, options):
+    """Files of the test set, one of them with EXIF's orientation, give the test set's own tensors."""
+    root = tmp_path / 'data'
+    for label in range(4):
+        (root / 'test' / f'n{label}').mkdir(parents=True)
+        image = Image.open(classifier / 'test' / f'n{label}' / '0.png').convert('RGB')
+        exif = Image.Exif()
+        exif[0x0112] = 6 if label == 1 else 1  # turned by a quarter
+        image.save(root / 'test' / f'n{label}' / '0.jpg', exif=exif, quality=95)
+    options = [*options, f'test_dataloader.dataset.data_root={root}']
+    one = load_changed(classifier, tmp_path, *options)
+    inputs = torch.cat([batch for batch, _ in one.batches(one.loader(one.test_set()))])
+    for label in range(4):
+        file = root / 'test' / f'n{label}' / '0.jpg'
+        found = tool.preprocess(one, file)
+        assert torch.equal(found[0], inputs[label])
+        picture = tool.as_picture(one, found)
+        assert picture.shape == (32, 32, 3)
+        if label != 1 and 'model.backbone.in_channels=1' not in options:
+            # In true colours, whatever the order that the network takes.
+            seen = np.asarray(Image.open(file).convert('RGB')).mean((0, 1)) / 255
+            assert np.abs(picture.mean((0, 1)) - seen).max() < 0.12
+
+
+def test_wrapped_test_sets(classifier, tmp_path):
+    (tmp_path / 'config.py').write_text(
+        (classifier / 'config.py').read_text()
+        + """
+half = test_dataloader['dataset']
+test_dataloader['dataset'] = dict(
+    type='RepeatDataset', times=1, dataset=dict(
+        type='ConcatDataset',
+        datasets=[dict(half, indices=[0, 1, 2]), dict(half, indices=[3, 4, 5, 6, 7])]))
+"""
+    )
+    args = arguments(classifier, 'x')
+    args[0] = str(tmp_path / 'config.py')
+    one, plain = (
+        trained.load_classifier(tool.parse_args(a)) for a in (args, arguments(classifier, 'x'))
+    )
+    file = classifier / 'test' / 'n2' / '0.png'
+    assert torch.equal(tool.preprocess(one, file), tool.preprocess(plain, file))
+    for limit in (0, 4):
+        found, expected = (
+            torch.cat([images for images, _ in its.batches(its.loader(its.test_set(), limit))])
+            for its in (one, plain)
+        )
+        assert len(found) == (limit or 8) and torch.equal(found, expected)

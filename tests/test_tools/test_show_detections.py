@@ -8,10 +8,12 @@ import pytest
 import torch
 from command_line import ROOT, load_tool, run
 from mmdet.apis import inference_detector, init_detector
-from mmdet.registry import MODELS
+from mmdet.registry import DATASETS, MODELS, TASK_UTILS, TRANSFORMS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from PIL import Image
+
+from mmgradaug.config_types import class_of
 
 # MMDetection's visualizer on NumPy 2.
 pytestmark = pytest.mark.filterwarnings(
@@ -325,3 +327,37 @@ def test_default_titles_tell_models_apart():
     assert titles(models) == ['a', 'b']
     models.append(('elsewhere/a.py', 'y/epoch_2.pth'))
     assert titles(models) == ['a, x/epoch_1', 'b', 'a, y/epoch_2']
+
+
+def test_a_config_of_dotted_types_without_scope(made, tool, tmp_path):
+    """As new-style configs are dumped."""
+    cfg = Config.fromfile(made / 'masks.py').to_dict()
+    registries = (MODELS, DATASETS, TRANSFORMS, TASK_UTILS)
+
+    def dotted(part):
+        if isinstance(part, dict):
+            if isinstance(part.get('type'), str):
+                found = [class_of(part, registry, 'mmdet') for registry in registries]
+                kind = next((kind for kind in found if isinstance(kind, type)), None)
+                if kind is not None:
+                    # As they are imported in configs, from the package.
+                    module, package = kind.__module__, kind.__module__.rpartition('.')[0]
+                    inside = getattr(sys.modules.get(package), kind.__name__, None) is kind
+                    part['type'] = f'{package if inside else module}.{kind.__qualname__}'
+            part = part.values()
+        for value in part:
+            if isinstance(value, (dict, list, tuple)):
+                dotted(value)
+
+    dotted([cfg['model'], cfg['test_dataloader']])
+    cfg['default_scope'] = None
+    Config(cfg).dump(tmp_path / 'dotted.py')
+    assert 'mmdet.models.detectors.MaskRCNN' in (tmp_path / 'dotted.py').read_text()
+    pictures = []
+    for config in (made / 'masks.py', tmp_path / 'dotted.py'):
+        out = tmp_path / config.stem
+        message = tool(config, made / 'masks.pth', '--indices', 0, '--titles', 'x',
+                       '--score-thr', SCORE, '--out-dir', out)  # fmt: skip
+        assert message is None, message
+        pictures += [np.asarray(Image.open(path)) for path in out.glob('00000_*.png')]
+    assert len(pictures) == 2 and np.array_equal(*pictures)

@@ -1,6 +1,7 @@
 """tools/sweep.py: its logic with a made-up trainer, and one real training."""
 
 import json
+import re
 import signal
 import sys
 
@@ -41,11 +42,13 @@ with (logs / 'scalars.json').open('w') as file:
         entry = dict(loss=1.0, time=seconds, iter=10 * i, step=10 * i)
         print(json.dumps({**entry, 'epoch': i} if epochs else entry), file=file)
         top1 = 50.0 + int(options['randomness.seed']) + 9 * (i == 1)
-        print(json.dumps({'accuracy/top1': top1, 'step': i if epochs else 10 * i}), file=file)
+        key = values.get('logs', 'accuracy/top1')
+        print(json.dumps({key: top1, 'step': i if epochs else 10 * i}), file=file)
 """
 PLAIN = """
 model = dict(type='ImageClassifier')
 train_dataloader = dict(dataset=dict(label_seed=0))
+val_evaluator = dict(type='Accuracy', topk=(1, 5))
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=20, val_interval=10)
 param_scheduler = [
     dict(type='LinearLR', begin=0, end=4, by_epoch=False),
@@ -109,7 +112,9 @@ def test_rows_of_several_tables_are_trained_once():
     assert gradaug.labels['table5'] == 'RandScale' and gradaug.labels['table4'] == 'GradAug'
     assert 'gradaug_wrn28_10_cifar100+num_subnets=2' in keys
     only = sweep.select(['table1', 'configs/imagenet/baseline_r50.py'], ['baseline', 'cutmix'])
-    assert [item.key for item in only] == ['baseline_r50', 'cutmix_r50', 'gradaug_cutmix_r50']
+    assert [item.key for item in only] == [
+        'baseline_r50', 'baseline_300e_r50', 'cutmix_r50', 'gradaug_cutmix_r50'
+    ]  # fmt: skip
     assert only[0].tables == ['table1', 'configs'] and only[0].row.top1 == 76.32
 
 
@@ -378,3 +383,31 @@ def test_a_real_training(tmp_path):
     assert [step for step, _ in entry['curve']] == [1, 2]
     assert 0 < entry['top1'] < 100 and entry['peak_memory_mb'] > 100
     assert 'two epochs of digits' in output
+
+
+def test_a_config_is_asked_for_its_metric_and_any_is_taken(tool, tmp_path, capsys):
+    other = PLAIN.replace("'Accuracy', topk=(1, 5)", "'mmpretrain.SingleLabelMetric'")
+    (tmp_path / 'f1_only.py').write_text(other + "logs = 'single-label/f1-score'\n")
+    assert tool(tmp_path / 'f1_only.py', '--seeds', '1') == 0
+    output = capsys.readouterr().out
+    assert 'f1_only [single-label/f1-score]' in output, output
+    entry = written(tmp_path)[1]['f1_only', 0]
+    assert entry['top1'] == 50.0 and entry['label'] == 'f1_only [single-label/f1-score]'
+
+
+@pytest.mark.parametrize(
+    ('change', 'says'),
+    [
+        ("custom_hooks = [dict(type='mmengine.EarlyStoppingHook', monitor='x')]", 'EarlyStoppingHook'),
+        ("val_evaluator = dict(_delete_=True, type='MyMetric')", 'what MyMetric logs is not known: .*save_best='),
+        ('val_evaluator = None', 'it has no validation'),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_compared_is_said_before_anything_is_trained(
+    tool, tmp_path, capsys, change, says
+):
+    (tmp_path / 'base.py').write_text(PLAIN)
+    (tmp_path / 'new.py').write_text(f"_base_ = 'base.py'\n{change}\n")
+    assert tool(tmp_path / 'new.py', '--seeds', '1') == 1
+    assert re.search(f'new.py: .*{says}', capsys.readouterr().err, re.DOTALL)
+    assert not (tmp_path / 'work' / 'runs').exists()

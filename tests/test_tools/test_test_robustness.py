@@ -13,6 +13,7 @@ import torch
 from command_line import NO_GPU, ROOT, load_tool, run
 from PIL import Image
 
+from mmgradaug.config_types import short_name
 from mmgradaug.datasets import CORRUPTIONS, SEVERITIES, corrupt
 from mmgradaug.evaluation import ALEXNET_ERRORS
 
@@ -319,11 +320,11 @@ def test_a_config_with_classes_for_types(sets_of_config, tmp_path):
             "from mmpretrain.datasets.transforms import PackInputs, ResizeEdge\n\ndefault_scope = 'mmpretrain'",
         ),
     )
-    names = [tool.name_of(step) for step in sets.pipeline()]
+    names = [short_name(step) for step in sets.pipeline()]
     assert names == ['LoadImageFromFile', 'ResizeEdge', 'CenterCrop', 'Corrupt', 'PackInputs']
     assert sets.get('fog', 1)[0]['inputs'].shape == (3, 32, 32)
     sets.args.imagenet_c = tmp_path
-    assert [tool.name_of(step) for step in sets.pipeline()] == [
+    assert [short_name(step) for step in sets.pipeline()] == [
         'LoadImageFromFile', 'CenterCrop', 'PackInputs'
     ]  # fmt: skip
 

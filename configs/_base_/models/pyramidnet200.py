@@ -8,5 +8,7 @@ model = dict(
         in_channels=1024,
         loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
         topk=(1, 5),
+        # PyTorch's own initial weights, as in the authors' code (MMPretrain's default is Normal(0, 0.01)).
+        init_cfg=None,
     ),
 )

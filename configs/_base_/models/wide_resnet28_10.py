@@ -8,5 +8,15 @@ model = dict(
         in_channels=640,
         loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
         topk=(1, 5),
+        # PyTorch's own initial weights and a bias of 0, as in the authors' code (MMPretrain's default is
+        # Normal(0, 0.01)).
+        init_cfg=dict(
+            type='Kaiming',
+            layer='Linear',
+            a=5**0.5,
+            mode='fan_in',
+            nonlinearity='leaky_relu',
+            distribution='uniform',
+        ),
     ),
 )

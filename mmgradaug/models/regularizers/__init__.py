@@ -1,6 +1,7 @@
 """The regularisers that the paper compares with, as far as OpenMMLab lacks them.
 
-Mixup, CutMix, Cutout, label smoothing and stochastic depth are MMPretrain's own.
+Mixup, CutMix, label smoothing and stochastic depth are MMPretrain's own; Cutout is a step of the data
+pipeline, :class:`mmgradaug.datasets.Cutout`.
 """
 
 from .add_regularizers import add_regularizers

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Union
 
 from mmcv.cnn.bricks import DropPath
-from torch import nn
+from torch import Tensor, nn
 
 from mmgradaug.arguments import refuse_unknown_keys
 
@@ -28,9 +28,10 @@ def add_regularizers(
             - ``dict(type='DropPath', last_drop_prob=0.1, linear=False)``: branches dropped by image, mmcv's
               ``DropPath``. MMPretrain's own ``drop_path_rate`` is the linear form, from 0 in the first block.
             - ``dict(type='DropBlock', drop_prob=0.1, groups=(3, 4))``: after each normalised convolution of a
-              branch, its activation included, and on shortcuts that have a convolution, in these stages
-              (counted from 1); group g has drop_prob / 4 ** (4 - g), as in the code of its authors. Other
-              arguments are :class:`DropBlock`'s.
+              branch, its activation included, and on every shortcut, in these stages (counted from 1);
+              group g has drop_prob / 4 ** (4 - g), as in the code of its authors (tensorflow/tpu,
+              models/official/resnet/resnet_model.py). WideResNet and PyramidNet, which they do not have,
+              get it on shortcuts with a convolution alone. Other arguments are :class:`DropBlock`'s.
 
     Raises:
         KeyError, TypeError, ValueError: a type or key is unknown or out of range, or the backbone has
@@ -44,7 +45,7 @@ def add_regularizers(
         if kind not in _ADD:
             raise KeyError(
                 f'regularizers: {kind!r} is none of {sorted(_ADD)}; Mixup and CutMix are '
-                'model.train_cfg.augments, Cutout is a step of the data pipeline, stochastic depth is '
+                'model.train_cfg.augments, mmgradaug.Cutout is a step of the data pipeline, stochastic depth is '
                 'drop_path_rate'
             )
         blocks = [block for block in backbone.modules() if hasattr(block, 'drop_path')]
@@ -81,6 +82,22 @@ def _add_drop_path(_: nn.Module, blocks: Sequence[nn.Module], **options: Any) ->
     _add_to_branches(DropPath, blocks, **options)
 
 
+class _OnIdentity(nn.Module):
+    """DropBlock in the place of a shortcut that ResNet's blocks have only where the shape changes.
+
+    (N, C, H, W) -> the same shape. A copy in training, because a block that random depth leaves out
+    activates its shortcut in place, while the input is still needed.
+    """
+
+    def __init__(self, drop_block: DropBlock) -> None:
+        super().__init__()
+        self.drop_block = drop_block
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.drop_block(x)
+        return out.clone() if out is x and self.training else out
+
+
 def _add_drop_block(
     backbone: nn.Module,
     blocks: Sequence[nn.Module],
@@ -110,6 +127,8 @@ def _add_drop_block(
             _append(block, drop_block, first=True)
             if shortcut is not None:
                 shortcut.register_forward_hook(drop_block.of_output)
+            elif hasattr(block, 'downsample'):
+                block.downsample = _OnIdentity(drop_block)
 
 
 def _append(block: nn.Module, module: nn.Module, first: bool = False) -> None:

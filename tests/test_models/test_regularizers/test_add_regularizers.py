@@ -11,7 +11,7 @@ from mmpretrain.models.backbones import MobileNetV2, ResNet
 
 from mmgradaug.models import SlimmableResNet
 from mmgradaug.models.regularizers import DropBlock, ShakeDrop, add_regularizers
-from mmgradaug.slimming import residual_blocks
+from mmgradaug.slimming import residual_blocks, without_blocks
 
 SMALL = dict(base_channels=8, stem_channels=8)
 
@@ -40,7 +40,7 @@ def test_constant_rate_and_several_at_once():
     assert [m.drop_prob for m in last.modules() if isinstance(m, DropPath)] == [0.5, 0.1]
 
 
-def test_drop_block_is_in_groups_3_and_4_after_each_convolution_and_on_the_shortcut():
+def test_drop_block_is_in_groups_3_and_4_after_each_convolution_and_on_every_shortcut():
     network = ResNet(50, zero_init_residual=False, **SMALL)
     add_regularizers(network, dict(type='DropBlock', drop_prob=0.1, block_size=3))
     network = revert_sync_batchnorm(copy.deepcopy(network))
@@ -52,12 +52,45 @@ def test_drop_block_is_in_groups_3_and_4_after_each_convolution_and_on_the_short
             )
     network.train()
     network(torch.randn(2, 3, 64, 64))
-    # Three outputs in a block, and the shortcut's in a stage's first.
-    third = [(f'layer3.{i}.drop_path', c, 0.025) for i in range(6) for c in (32, 32, 128)]
-    fourth = [(f'layer4.{i}.drop_path', c, 0.1) for i in range(3) for c in (64, 64, 256)]
-    third.insert(2, ('layer3.0.drop_path', 128, 0.025))
-    fourth.insert(2, ('layer4.0.drop_path', 256, 0.1))
-    assert calls == third + fourth
+    # Three outputs in a block and the shortcut's, which is the input itself in all but a stage's first.
+    third = [(f'layer3.{i}', c, 0.025) for i in range(6) for c in (32, 32, 128, 128)]
+    fourth = [(f'layer4.{i}', c, 0.1) for i in range(3) for c in (64, 64, 256, 256)]
+    assert [
+        (name.rsplit('.', 1)[0].removesuffix('.downsample'), *rest) for name, *rest in calls
+    ] == [tuple(call) for call in third + fourth]
+
+
+def test_drop_block_on_an_identity_shortcut_drops_what_the_block_hands_on():
+    """With a branch of zeros, what comes out is the dropped input; in the test the block is as before."""
+    torch.manual_seed(0)
+    network = ResNet(18, **SMALL)
+    keys = list(network.state_dict())
+    add_regularizers(
+        network, dict(type='DropBlock', drop_prob=0.5, block_size=1, groups=[4], scheduled=False)
+    )
+    assert list(network.state_dict()) == keys
+    block = network.layer4[1]
+    torch.nn.init.zeros_(block.bn2.weight)
+    x = torch.rand(2, 64, 7, 7) + 0.1
+    out = block.train()(x)
+    dropped = out == 0
+    assert 0.4 < dropped.float().mean() < 0.6
+    factor = (out / x)[~dropped]  # the kept ones make up for the others
+    assert torch.allclose(factor, 1 / (1 - dropped.float().mean()))
+    assert torch.equal(block.eval()(x), x)
+
+
+def test_a_block_left_out_leaves_its_input_as_it_is_while_nothing_is_dropped_yet():
+    """The schedule begins at 0, where the shortcut would hand on the input itself."""
+    network = ResNet(18, **SMALL)
+    add_regularizers(network, dict(type='DropBlock', drop_prob=0.0, groups=[4]))
+    index = residual_blocks(network).index(network.layer4[1])
+    x = torch.randn(2, 64, 7, 7)
+    before = x.clone()
+    network.train()
+    with without_blocks(network, [index]):
+        assert (network.layer4[1](x) >= 0).all()
+    assert torch.equal(x, before)
 
 
 def test_dropped_elements_reach_the_next_convolution():

@@ -1,0 +1,59 @@
+"""Which class a config means, in whatever way its ``type`` is written."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Optional, Union
+
+from mmengine.registry import Registry
+
+
+def default_scope(cfg: Mapping[str, Any], otherwise: str) -> str:
+    """The scope in which a config's short names are looked up.
+
+    Args:
+        cfg: a whole config. New-style ones, whose types are imported classes, have a scope of None.
+        otherwise: where the config names none; 'mmpretrain', 'mmdet', ...
+    """
+    return cfg.get('default_scope') or otherwise
+
+
+def class_of(
+    part: Union[Mapping[str, Any], type, str, None], registry: Registry, scope: Optional[str] = None
+) -> Any:
+    """The class, or the function, that a config is of; None if there is none such.
+
+    Args:
+        part: a config with a ``type``, or the type itself: a class (new-style configs), a registered name
+            with or without scope ('mmdet.CocoMetric'), or a dotted path, as dumped new-style configs
+            have ('mmdet.evaluation.metrics.coco_metric.CocoMetric').
+        registry: in which names are looked up.
+        scope: of names without one; by default the registry's own.
+    """
+    kind = part.get('type') if isinstance(part, Mapping) else part
+    if not isinstance(kind, str):
+        return kind
+    with registry.switch_scope_and_registry(scope) as found_in:
+        try:
+            return found_in.get(kind)
+        except RuntimeError:  # MMEngine's answer to an unknown name
+            return None
+
+
+def is_a(
+    part: Union[Mapping[str, Any], type, str, None],
+    kinds: Union[type, tuple[type, ...]],
+    registry: Registry,
+    scope: Optional[str] = None,
+) -> bool:
+    """Whether a config is of one of these classes, or of a subclass. Arguments: see :func:`class_of`."""
+    found = class_of(part, registry, scope)
+    return isinstance(found, type) and issubclass(found, kinds)
+
+
+def short_name(part: Union[Mapping[str, Any], type, str]) -> str:
+    """A type's own name, in whatever way it is written: without scope and path; '' where there is none.
+
+    For what is only read and not built, whose packages need not be imported.
+    """
+    kind = part.get('type', '') if isinstance(part, Mapping) else part
+    return re.split('[./]', kind)[-1] if isinstance(kind, str) else kind.__name__

@@ -1,0 +1,62 @@
+"""What loading a state_dict reports, found out before anything is loaded."""
+
+import copy
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from torch import nn
+
+
+@dataclass
+class LoadingReport:
+    """What does not fit, after all hooks of the modules.
+
+    Args:
+        missing: names in the model that the weights lack.
+        unexpected: names in the weights that the model has not.
+        mismatched: names in both whose values do not fit, and what PyTorch says of it.
+    """
+
+    missing: list[str]
+    unexpected: list[str]
+    mismatched: dict[str, str]
+
+    @property
+    def lacking(self) -> list[str]:
+        """Names in the model that would stay as they are."""
+        return [*self.missing, *self.mismatched]
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """What MMEngine loads into: the model inside wrappers for distribution and test-time augmentation."""
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
+
+
+def loading_report(model: nn.Module, weights: Mapping[str, Any]) -> LoadingReport:
+    """Load into a copy and see; the model stays as it is.
+
+    So what modules do while they load counts as in the loading itself: position embeddings that are resized,
+    names that are converted. ``num_batches_tracked``, which old checkpoints lack, is never missing.
+    """
+    trial = copy.deepcopy(unwrapped(model))
+    missing: list[str] = []
+    unexpected: list[str] = []
+    mismatched: dict[str, str] = {}
+
+    def note(_: nn.Module, keys: Any) -> None:
+        missing.extend(key for key in keys.missing_keys if 'num_batches_tracked' not in key)
+        unexpected.extend(keys.unexpected_keys)
+
+    trial.register_load_state_dict_post_hook(note)
+    try:
+        trial.load_state_dict(dict(weights), strict=False)
+    except RuntimeError as error:  # PyTorch's, of shapes; missing names are no error here
+        for line in str(error).split('\n')[1:]:
+            found = re.match(r'\s*size mismatch for ([^:]+): (.*)', line)
+            mismatched[found[1] if found else line.strip()] = found[2] if found else line.strip()
+    return LoadingReport(missing, unexpected, mismatched)

@@ -1,0 +1,75 @@
+"""Annotations that end in a traceback, or in nothing learnt, are told in a sentence."""
+
+import json
+
+import pytest
+from PIL import Image
+
+pytest.importorskip('mmdet')
+
+from mmdet.registry import DATASETS  # noqa: E402
+
+from mmgradaug.datasets import check_annotations  # noqa: E402
+
+LOAD = dict(type='LoadImageFromFile')
+BOX = dict(id=1, image_id=1, category_id=1, bbox=[1, 1, 8, 8], area=64, iscrowd=0)
+POLYGON = [[1, 1, 9, 1, 9, 9]]
+RLE = dict(counts=[0, 100], size=[10, 10])
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """A COCO data set of one image of 30x20 pixels; with EXIF, turned by a quarter."""
+
+    def build(annotation, exif=False, size=(30, 20), load=LOAD, **options):
+        orientation = Image.Exif()
+        orientation[0x0112] = 6 if exif else 1
+        Image.new('RGB', (30, 20)).save(tmp_path / 'x.jpg', exif=orientation)
+        content = dict(
+            images=[dict(id=1, file_name='x.jpg', width=size[0], height=size[1])],
+            annotations=[{**BOX, **annotation}],
+            categories=[dict(id=1, name='circle')],
+        )
+        (tmp_path / 'x.json').write_text(json.dumps(content))
+        annotations = dict(type='LoadAnnotations', with_bbox=True, **{'with_mask': True, **options})
+        return DATASETS.build(
+            dict(
+                type='mmdet.CocoDataset', data_root=str(tmp_path), ann_file='x.json', data_prefix=dict(img=''),
+                metainfo=dict(classes=('circle',)), pipeline=[{**load, '_scope_': 'mmdet'},
+                {**annotations, '_scope_': 'mmdet'}],
+            )
+        )  # fmt: skip
+
+    return build
+
+
+def test_masks_that_are_not_there(dataset):
+    found = dataset({})
+    with pytest.raises(KeyError, match='mask'):  # MMDetection's answer
+        found[0]
+    with pytest.raises(
+        ValueError, match=r'x.jpg: 1 of 1 annotations have no "segmentation".*with_mask=False'
+    ):
+        check_annotations(found)
+    check_annotations(dataset({}, with_mask=False))
+    check_annotations(dataset(dict(segmentation=POLYGON)))
+
+
+def test_rle_with_poly2mask_false_ignores_every_instance(dataset):
+    found = dataset(dict(segmentation=RLE), poly2mask=False)
+    assert found[0]['gt_ignore_flags'].tolist() == [True]  # in silence
+    with pytest.raises(ValueError, match='RLE.*write poly2mask=True'):
+        check_annotations(found)
+    check_annotations(dataset(dict(segmentation=RLE)))
+    check_annotations(dataset(dict(segmentation=RLE, iscrowd=1), poly2mask=False))
+
+
+def test_sizes_of_images_that_exif_turns(dataset):
+    shape = dict(segmentation=POLYGON)
+    with pytest.raises(ValueError, match=r'30x20 image by a quarter.*color_ignore_orientation'):
+        check_annotations(dataset(shape, exif=True))
+    check_annotations(dataset(shape, exif=True, size=(20, 30)))
+    check_annotations(
+        dataset(shape, exif=True, load=dict(LOAD, color_type='color_ignore_orientation'))
+    )
+    check_annotations(dataset(shape))
