@@ -117,6 +117,7 @@ def test_model_builds(name):
     hooks = [hook['type'] for hook in cfg.get('custom_hooks', [])]
     assert ('mmgradaug.GradAugHook' in hooks) == is_gradaug
     assert ('model_wrapper_cfg' in cfg) == is_gradaug
+    assert cfg.default_hooks.run_record.type == 'mmgradaug.RunRecordHook'
 
 
 @pytest.mark.parametrize('name', IMAGENET, ids=str)

@@ -9,6 +9,7 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='VisualizationHook', enable=False),
+    run_record=dict(type='mmgradaug.RunRecordHook'),  # run.json, which sweep and report read
 )
 
 env_cfg = dict(

@@ -2,6 +2,9 @@
 _base_ = 'mmdet::_base_/default_runtime.py'
 
 custom_imports = dict(imports=['mmgradaug'], allow_failed_imports=False)
-default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2))
+default_hooks = dict(
+    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),
+    run_record=dict(type='mmgradaug.RunRecordHook'),  # run.json, which sweep and report read
+)
 # One seed gives one run, draws of sub-networks included; --cfg-options randomness.seed=1 another.
 randomness = dict(seed=0, deterministic=False)

@@ -6,6 +6,7 @@ from .gradaug_model import GradAugMixin, statistics_untouched
 from .gradaug_step import gradaug_step
 from .mean_teacher_hook import MeanTeacherHook
 from .pretrained_backbone_hook import PretrainedBackboneHook
+from .run_record_hook import RunRecordHook
 
 __all__ = [
     'GradAugDistributedDataParallel',
@@ -13,6 +14,7 @@ __all__ = [
     'GradAugMixin',
     'MeanTeacherHook',
     'PretrainedBackboneHook',
+    'RunRecordHook',
     'gradaug_step',
     'statistics_untouched',
 ]
