@@ -1,6 +1,5 @@
 """Running the project's commands as users do, cut down to tiny data."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -8,6 +7,8 @@ import sys
 from pathlib import Path
 
 import torch
+
+from mmgradaug import cli
 
 ROOT = Path(__file__).parents[1]
 # A network for the runs that are not about ResNet-50.
@@ -63,19 +64,33 @@ def run(*command, cwd=ROOT, **env):
     return done.returncode, done.stdout + done.stderr
 
 
-def load_tool(name):
-    """A script of tools/ as a module, for its functions."""
-    sys.path.insert(0, str(ROOT / 'tools'))  # scripts import their neighbours
+MMGRADAUG = [sys.executable, '-m', 'mmgradaug.cli']
+
+
+def run_mmgradaug(*arguments, **more):
+    """The command in a process of its own."""
+    return run(*MMGRADAUG, *arguments, **more)
+
+
+def mmgradaug(*arguments):
+    """The command in this process, which spares its imports."""
+    cli.main([str(argument) for argument in arguments])
+
+
+def exit_code(*arguments):
+    """Of the command in this process; its message goes to standard error, as Python prints it."""
     try:
-        # pytest knows its own files by names such as test_fgsm.
-        known_as = f'tool_{name}' if name.startswith('test_') else name
-        spec = importlib.util.spec_from_file_location(known_as, ROOT / 'tools' / f'{name}.py')
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[known_as] = module
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(ROOT / 'tools'))
-    return module
+        mmgradaug(*arguments)
+    except SystemExit as stop:
+        if not isinstance(stop.code, str):
+            return stop.code or 0
+        print(stop.code, file=sys.stderr)
+        return 1
+    return 0
+
+
+def parsed(*arguments):
+    return cli.build_parser().parse_args([str(argument) for argument in arguments])
 
 
 def run_two_ranks(script, folder):

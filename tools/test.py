@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import mmengine
-from common import (
+from mmengine.evaluator import DumpResults
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+import mmgradaug  # noqa: F401  registers our classes, whether or not the config imports them
+from mmgradaug.launch import (
     add_common_arguments,
     check_fits,
     load_config,
     prepare_launch,
     require_checkpoint,
 )
-from mmengine.evaluator import DumpResults
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
-
-import mmgradaug  # noqa: F401  registers our classes, whether or not the config imports them
 
 
 def parse_args() -> argparse.Namespace:

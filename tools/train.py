@@ -5,11 +5,11 @@ import argparse
 import sys
 
 import torch
-from common import add_common_arguments, load_config, prepare_launch
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 import mmgradaug  # noqa: F401  registers our classes, whether or not the config imports them
+from mmgradaug.launch import add_common_arguments, load_config, prepare_launch
 
 
 def parse_args() -> argparse.Namespace:

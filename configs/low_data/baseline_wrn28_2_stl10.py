@@ -5,7 +5,7 @@
 # Setting:  Section 4.6, after Oliver et al. (arXiv:1804.09170): Adam, lr 3e-3, 500,000 iterations of 100 labelled
 #           images; final weights. On one GPU.
 # Command:  python tools/train.py configs/low_data/baseline_wrn28_2_stl10.py
-#           all of the table: python tools/low_data.py table10 --splits 5
+#           all of the table: mmgradaug sweep table10 --seeds 5
 # Assumed:  the paper says "the same hyperparameter settings in [37]" and no more. Pixels are normalised by mean and
 #           deviation, not whitened.
 _base_ = [

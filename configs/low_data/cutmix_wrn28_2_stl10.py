@@ -4,7 +4,7 @@
 #           mean and deviation over 5 splits (the paper's figures; not yet reproduced with this code).
 # Setting:  the baseline's, with CutMix in half of the batches; in a tenth: model.train_cfg.probs=0.1.
 # Command:  python tools/train.py configs/low_data/cutmix_wrn28_2_stl10.py
-#           all of the table: python tools/low_data.py table10 --splits 5
+#           all of the table: mmgradaug sweep table10 --seeds 5
 # Assumed:  CutMix's own alpha = 1.
 _base_ = 'baseline_wrn28_2_stl10.py'
 

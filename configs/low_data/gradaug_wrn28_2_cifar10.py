@@ -6,7 +6,7 @@
 # Setting:  the baseline's, with n = 3, alpha = 0.8 and random scale.
 # Command:  python tools/train.py configs/low_data/gradaug_wrn28_2_cifar10.py
 #           with --cfg-options train_dataloader.dataset.num_labels=1000 train_dataloader.dataset.split_seed=1 for other
-#           numbers and splits; all of the table: python tools/low_data.py table10 --splits 5
+#           numbers and splits; all of the table: mmgradaug sweep table10 --seeds 5
 # Assumed:  n, alpha and scales {32, 28, 24} of Section 4.2.
 #           The paper does not say them here.
 _base_ = ['baseline_wrn28_2_cifar10.py', '../_base_/gradaug.py']

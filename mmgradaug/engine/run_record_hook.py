@@ -30,7 +30,7 @@ PACKAGES = ('torch', 'torchvision', 'numpy', 'mmengine', 'mmcv', 'mmpretrain', '
 class RunRecordHook(Hook):
     """Writes ``run.json`` to the work dir: what is trained, on what, and what has come of it.
 
-    The main process writes it at every evaluation, at the end, and in between at most every ten seconds;
+    The main process writes it at every evaluation and checkpoint, at the end, and in between every ten seconds;
     each time the whole file is replaced, so a reader never sees half of it. A resumed training goes on
     with the file from the iteration of its checkpoint. Our configs have the hook in ``default_hooks``; in a
     config of your own write ``default_hooks = dict(run_record=dict(type='mmgradaug.RunRecordHook'))``.
@@ -42,7 +42,8 @@ class RunRecordHook(Hook):
     - ``config``: the whole config as an object, ``config_file``, ``seed``, ``commit`` of mmgradaug's
       checkout and ``dirty``, if it is one; ``versions`` by package; ``device``, ``world_size``;
     - ``unit``: 'epoch' or 'iteration', what the training counts in; ``length``: how many of these;
-      ``max_iters``; ``iterations``: done; ``images_seen``: by the full network, of all processes;
+      ``max_iters``; ``dataset_length``: images; ``iterations``: done; ``images_seen``: by the
+      full network, of all processes;
     - ``evaluations``: a list of ``{'iteration': ..., 'epoch': ..., 'metrics': {name: value}}``; ``last``:
       the metrics of the last one; ``best``: of each metric the best of all evaluations (the lowest of
       losses and errors, else the highest);
@@ -60,6 +61,7 @@ class RunRecordHook(Hook):
     def __init__(self) -> None:
         self._data: Optional[dict[str, Any]] = None
         self._window: list[tuple[float, float]] = []  # loss and seconds of an iteration
+        self._done = 0  # iterations
         self._written = 0.0
 
     def before_train(self, runner: Runner) -> None:
@@ -89,11 +91,13 @@ class RunRecordHook(Hook):
             'unit': 'iteration' if by_iteration else 'epoch',
             'length': runner.max_iters if by_iteration else runner.max_epochs,
             'max_iters': runner.max_iters,
+            'dataset_length': len(loader.dataset),
             'evaluations': [],
             'training': [],
             'peak_memory_mb': 0.0,
             'memory_of': 'GPU' if torch.cuda.is_available() else 'process',
         }
+        self._done = runner.iter
         if runner.iter:
             self._take_over(_read(self._file(runner)), runner.iter)
         self._write(runner)
@@ -123,17 +127,25 @@ class RunRecordHook(Hook):
                 float(seconds.current()) if seconds is not None else math.nan,
             )
         )
-        done = runner.iter + 1
-        if done % self._length == 0 or done == runner.max_iters:
-            self._close_window(done)
+        self._done = runner.iter + 1
+        if self._done % self._length == 0 or self._done == runner.max_iters:
+            self._close_window()
         if time.monotonic() - self._written > SECONDS_BETWEEN_WRITES:
-            self._write(runner, done)
+            self._write(runner)
 
-    def _close_window(self, done: int) -> None:
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """What is resumed from the checkpoint must not lack what came before it."""
+        if self._data is not None:
+            self._close_window()
+            self._write(runner)
+
+    def _close_window(self) -> None:
+        if not self._window:
+            return
         losses, seconds = zip(*self._window)
         self._data['training'].append(
             {
-                'iteration': done,
+                'iteration': self._done,
                 'loss': _finite(statistics.fmean(losses)),
                 'seconds': _finite(statistics.median(seconds)),
                 'total_seconds': _finite(math.fsum(seconds)),
@@ -157,19 +169,17 @@ class RunRecordHook(Hook):
     def after_train(self, runner: Runner) -> None:
         if self._data is None:
             return
-        if self._window:  # the training ended before its maximum
-            self._close_window(runner.iter)
+        self._close_window()  # if the training ended before its maximum
         self._data['status'] = 'done'
         self._write(runner)
         self._data = None
 
-    def _write(self, runner: Runner, done: Optional[int] = None) -> None:
-        done = runner.iter if done is None else done
+    def _write(self, runner: Runner) -> None:
         data = self._data
         evaluations, training = data['evaluations'], data['training']
         data['updated'] = _now()
-        data['iterations'] = done
-        data['images_seen'] = done * self._images
+        data['iterations'] = self._done
+        data['images_seen'] = self._done * self._images
         data['last'] = evaluations[-1]['metrics'] if evaluations else {}
         data['best'] = best_of(evaluations)
         times = [w['seconds'] for w in training if w['seconds'] is not None]

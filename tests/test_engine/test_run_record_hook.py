@@ -99,7 +99,9 @@ class Stop(Hook):
 def test_a_resumed_training_goes_on_with_the_file(tmp_path):
     HOOKS.register_module(module=Stop, force=True)
     with pytest.raises(RuntimeError, match='power cut'):
-        Runner.from_cfg(config(tmp_path, custom_hooks=[dict(type='Stop', priority='LOWEST')])).train()
+        Runner.from_cfg(
+            config(tmp_path, custom_hooks=[dict(type='Stop', priority='LOWEST')])
+        ).train()
     before = record(tmp_path)
     assert before['status'] == 'running' and before['last']['accuracy/top1'] > 0
     # What was recorded after the checkpoint is done again.
@@ -135,7 +137,11 @@ def test_a_broken_earlier_file_is_replaced(tmp_path):
 
 def test_the_best_is_the_lowest_of_losses_and_errors():
     evaluations = [
-        {'iteration': i, 'epoch': 0, 'metrics': {'val_loss': loss, 'coco/bbox_mAP': ap, 'error': ap}}
+        {
+            'iteration': i,
+            'epoch': 0,
+            'metrics': {'val_loss': loss, 'coco/bbox_mAP': ap, 'error': ap},
+        }
         for i, (loss, ap) in enumerate([(3.0, 0.1), (1.0, 0.3), (2.0, None)])
     ]
     assert best_of(evaluations) == {'val_loss': 1.0, 'coco/bbox_mAP': 0.3, 'error': 0.1}
