@@ -12,8 +12,8 @@ from typing import Optional
 from .evaluation import parsers
 from .evaluation.parsers import positive
 from .files import UserError
+from .resources import TOOLS
 
-TOOLS = Path(__file__).resolve().parent / '.mim' / 'tools'
 WORK_DIRS = Path('work_dirs')
 GOES_ON = 'What is done is kept, and the same command goes on.'
 # Told on Ctrl-C; of other commands nothing is left.

@@ -15,6 +15,8 @@ from mmengine.config import Config, DictAction
 from mmengine.model import is_model_wrapper
 from mmengine.runner import CheckpointLoader
 
+from .resources import find_config
+
 # MMDetection imports imagecorruptions where it is installed; nobody here can mend that.
 warnings.filterwarnings('ignore', 'pkg_resources is deprecated as an API', UserWarning)
 
@@ -41,10 +43,11 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 
 def load_config(args: argparse.Namespace) -> Config:
     """The config with the command line's say: launcher, work dir, options, and what a CPU needs."""
-    if not Path(args.config).is_file():
+    config = find_config(args.config)
+    if config is None:
         sys.exit(f'{sys.argv[0]}: no such config: {args.config}')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = Config.fromfile(args.config)
+    cfg = Config.fromfile(config)
     cfg.launcher = args.launcher
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)

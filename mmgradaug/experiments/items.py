@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Optional
 
 from mmgradaug.files import UserError, short, write_whole
+from mmgradaug.resources import CONFIGS, find_config
 
-from .runs import CONFIGS, read_config
+from .runs import read_config
 from .tables import EQUAL_COST, OTHER_COMMANDS, TABLES, Row
 
 OTHERS = 'configs'  # as a table's name: configs given by path
@@ -130,14 +131,6 @@ def select(names: Sequence[str], only: Sequence[str] = ()) -> list[Item]:
     if not items:
         raise UserError(f'--only {" ".join(only)} leaves nothing of: {", ".join(left_out)}')
     return list(items.values())
-
-
-def find_config(name: str) -> Optional[Path]:
-    """A config by its path, or by its path below configs/, which an installed package has too."""
-    for path in (Path(name), CONFIGS / name, CONFIGS.parent / name):
-        if path.is_file():
-            return path.resolve()
-    return None
 
 
 def _row_of(path: Path) -> Row:

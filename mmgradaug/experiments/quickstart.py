@@ -8,10 +8,11 @@ from pathlib import Path
 
 from mmgradaug.files import UserError, short
 from mmgradaug.grids import show
+from mmgradaug.resources import CONFIGS
 
 from .reading import read_work_dirs
 from .report import write_report
-from .runs import CONFIGS, Run, remove
+from .runs import Run, remove
 from .summary import summary, verdict
 from .sweep import Sweep, check_arguments, locked
 

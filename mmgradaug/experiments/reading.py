@@ -8,9 +8,10 @@ from typing import Any
 
 from mmgradaug.files import UserError, read_json, short
 from mmgradaug.launch import parse_options
+from mmgradaug.resources import CONFIGS
 
 from .results import OTHER, OWN, PAPER, SMALL, Found, Group, Result
-from .runs import CONFIGS, RECORD, REQUEST, problem_of, read_config
+from .runs import RECORD, REQUEST, problem_of, read_config
 from .tables import EQUAL_COST, METRICS, ROWS, TOP1, TOP5, Row
 
 SWEEP = 'sweep.json'  # beside the runs of a sweep: what they share

@@ -18,15 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from mmgradaug.files import UserError, short, write_json
+from mmgradaug.resources import TOOLS
 
 if TYPE_CHECKING:
     from .watch import Watch
 
 
-# In a checkout these are links to configs/ and tools/; a wheel holds copies.
-RESOURCES = Path(__file__).resolve().parents[1] / '.mim'
-CONFIGS = (RESOURCES / 'configs').resolve()
-TRAIN = RESOURCES / 'tools' / 'train.py'
+TRAIN = TOOLS / 'train.py'
 
 RECORD = 'run.json'  # written by RunRecordHook
 REQUEST = 'request.json'  # written here, before the training starts: what was asked for
