@@ -27,9 +27,10 @@ quickstart-detection: setup  ## train Mask R-CNN with and without GradAug on dra
 test: setup  ## run the tests; PYTEST_ARGS='-k doctor' runs some
 	$(VENV)/bin/python -m pytest -n $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
 
-lint: setup  ## check style and formatting
+lint: setup  ## check style, formatting and types
 	$(VENV)/bin/ruff check $(CODE)
 	$(VENV)/bin/ruff format --check $(CODE)
+	$(VENV)/bin/python -m mypy
 
 format: setup  ## mend style and formatting
 	$(VENV)/bin/ruff check --fix $(CODE)

@@ -28,8 +28,8 @@ try:
     from packaging.specifiers import SpecifierSet
     from packaging.version import Version
 except ImportError:  # pip, without which nothing can be mended, brings a copy
-    from pip._vendor.packaging.specifiers import SpecifierSet
-    from pip._vendor.packaging.version import Version
+    from pip._vendor.packaging.specifiers import SpecifierSet  # type: ignore[assignment]
+    from pip._vendor.packaging.version import Version  # type: ignore[assignment]
 
 if __package__:
     from .environment import (
@@ -288,7 +288,7 @@ def look_around() -> tuple[dict[str, str | None], Facts]:
         'import torch, json; c = torch.cuda; '
         'print(json.dumps([c.get_device_name(i) for i in range(c.device_count())] if c.is_available() else []))'
     )
-    gpus = []
+    gpus: list[str] = []
     if imports.get('torch') == '':
         done = subprocess.run([sys.executable, '-c', listing], capture_output=True, text=True)
         gpus = json.loads(done.stdout) if done.returncode == 0 else []

@@ -56,7 +56,7 @@ def load_config(args: argparse.Namespace) -> Config:
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        loader = cfg.get(name) or {}
+        loader: Any = cfg.get(name) or {}
         if loader.get('pin_memory') and not torch.cuda.is_available():
             loader.pin_memory = False
         if loader.get('persistent_workers') and loader.get('num_workers', 0) == 0:
@@ -99,8 +99,8 @@ def require_checkpoint(checkpoint: str) -> None:
 
 def check_fits(model: torch.nn.Module, checkpoint: str, config: str) -> None:
     """Exit if a weight is missing, too many or of another shape; MMEngine would only warn of it."""
-    model = model.module if is_model_wrapper(model) else model
-    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    bare: Any = model.module if is_model_wrapper(model) else model
+    wanted = {name: tuple(value.shape) for name, value in bare.state_dict().items()}
     try:
         loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:

@@ -226,7 +226,7 @@ def _run_lengths(mask: np.ndarray) -> dict[str, list[int]]:
 
 def annotate(scene: Scene, image_id: int) -> list[dict[str, Any]]:
     """COCO's annotations of a scene, front items last."""
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     for item, mask in zip(scene.items, visible_masks(scene)):
         if item.category is None:
             continue

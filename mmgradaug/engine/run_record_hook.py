@@ -59,7 +59,7 @@ class RunRecordHook(Hook):
     priority = 'LOW'
 
     def __init__(self) -> None:
-        self._data: Optional[dict[str, Any]] = None
+        self._data: dict[str, Any] = {}  # empty while nothing is recorded
         self._window: list[tuple[float, float]] = []  # loss and seconds of an iteration
         self._done = 0  # iterations
         self._written = 0.0
@@ -116,7 +116,7 @@ class RunRecordHook(Hook):
         data_batch: Any = None,
         outputs: Optional[dict[str, Any]] = None,
     ) -> None:
-        if self._data is None:
+        if not self._data:
             return
         scalars = runner.message_hub.log_scalars
         loss = scalars.get('train/loss_full', scalars.get('train/loss'))
@@ -135,7 +135,7 @@ class RunRecordHook(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """What is resumed from the checkpoint must not lack what came before it."""
-        if self._data is not None:
+        if self._data:
             self._close_window()
             self._write(runner)
 
@@ -154,7 +154,7 @@ class RunRecordHook(Hook):
         self._window = []
 
     def after_val_epoch(self, runner: Runner, metrics: Optional[dict[str, Any]] = None) -> None:
-        if self._data is None:  # a validation on its own, or not the main process
+        if not self._data:  # a validation on its own, or not the main process
             return
         numbers = {
             name: _finite(float(value))
@@ -167,12 +167,12 @@ class RunRecordHook(Hook):
         self._write(runner)
 
     def after_train(self, runner: Runner) -> None:
-        if self._data is None:
+        if not self._data:
             return
         self._close_window()  # if the training ended before its maximum
         self._data['status'] = 'done'
         self._write(runner)
-        self._data = None
+        self._data = {}
 
     def _write(self, runner: Runner) -> None:
         data = self._data

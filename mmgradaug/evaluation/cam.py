@@ -100,7 +100,7 @@ def as_picture(classifier: TrainedClassifier, inputs: Tensor) -> np.ndarray:
 
 
 @torch.no_grad()
-def last_layer(model: nn.Module, inputs: Tensor) -> str:
+def last_layer(model: Any, inputs: Tensor) -> str:
     """The name of the module that gives the backbone's last feature map.
 
     Raises:

@@ -157,7 +157,7 @@ def build_files(
     return files
 
 
-def _channels(layer: nn.Module) -> tuple[int, int]:
+def _channels(layer: Any) -> tuple[int, int]:
     if isinstance(layer, _BatchNorm):
         return layer.num_features, layer.num_features
     if isinstance(layer, nn.Linear):

@@ -242,7 +242,7 @@ def run_sets(
                 sets.get(corruption, severity),
                 args.max_images,
                 what,
-                lambda share, before=before: progress.update(task, completed=before + share),
+                lambda share, start=before: progress.update(task, completed=start + share),
             )
             sizes = {f['images'] for by in results.data['sets'].values() for f in by.values()}
             if sizes - {found['images']}:

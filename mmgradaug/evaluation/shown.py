@@ -88,8 +88,10 @@ def robustness_grid(results: Sequence[Result]) -> Grid:
             cells.append(cell(result['mce'], 1))
         else:
             errors = [by_corruption(result, c) for c in CORRUPTIONS]
+            known = [error for error in errors if error is not None]
             cells = [cell(error, 1) for error in errors]
-            cells.append(cell(None if None in errors else statistics.fmean(errors), 1))
+            whole = len(known) == len(errors)
+            cells.append(cell(statistics.fmean(known) if whole else None, 1))
         rows.append([name_of(result), cell(clean, 1), *cells])
     what = (
         "Corruption errors, in % of AlexNet's"

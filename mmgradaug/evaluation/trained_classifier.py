@@ -3,7 +3,7 @@
 import argparse
 import copy
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -20,7 +20,6 @@ from mmpretrain.registry import DATASETS, MODELS
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
 import mmgradaug  # noqa: F401  registers our classes, whether or not the configs import them
 from mmgradaug.files import UserError, read_json, short
@@ -75,7 +74,7 @@ class TrainedClassifier:
             weights=weights_digest(self.model),
         )
 
-    def test_set(self, dataset: Optional[dict[str, Any]] = None) -> Dataset:
+    def test_set(self, dataset: Optional[dict[str, Any]] = None) -> Any:
         """The config's test set, or another dataset's config instead; UserError if it cannot be read."""
         init_default_scope(self.cfg.get('default_scope', 'mmpretrain'))
         dataset = self.cfg.test_dataloader.dataset if dataset is None else dataset
@@ -87,7 +86,7 @@ class TrainedClassifier:
                 'test_dataloader.dataset.data_root=DIR'
             ) from error
 
-    def loader(self, dataset: Dataset, limit: int = 0) -> DataLoader:
+    def loader(self, dataset: Any, limit: int = 0) -> Any:
         """Batches of a dataset, in order, each image once; with ``limit`` cut down to as many, evenly spread."""
         self.cut_down(dataset, limit)
         cfg = dict(self.cfg.test_dataloader, dataset=dataset)
@@ -100,12 +99,12 @@ class TrainedClassifier:
         return Runner.build_dataloader(cfg)
 
     @staticmethod
-    def cut_down(dataset: Dataset, limit: int) -> None:
+    def cut_down(dataset: Any, limit: int) -> None:
         """Leave ``limit`` images, if that is not 0; the first ones would be of the first classes."""
         if limit and limit < len(dataset):
             dataset.get_subset_([i * len(dataset) // limit for i in range(limit)])
 
-    def batches(self, loader: DataLoader) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, loader: Iterable[Any]) -> Iterator[tuple[Tensor, Tensor]]:
         """Images as the network gets them, (N, C, H, W), normalised, and labels (N,); on the device."""
         for data in loader:
             data = self.model.data_preprocessor(data, False)
@@ -122,7 +121,7 @@ class TrainedClassifier:
         return self.model(inputs)
 
     @torch.no_grad()
-    def accuracy(self, model: nn.Module, loader: DataLoader, what: str) -> float:
+    def accuracy(self, model: nn.Module, loader: Any, what: str) -> float:
         """Top-1 in per cent of a network on this one's images; UserError if images have several labels."""
         if isinstance(self.model.head, MultiLabelClsHead):
             raise UserError(

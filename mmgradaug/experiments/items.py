@@ -161,7 +161,7 @@ def read_overlay(file: Optional[Path]) -> Optional[Overlay]:
                 f"--overlay {file}: it is put on top of each row's config, which is its base; "
                 'leave _base_ out'
             )
-        if names == ['scale']:
+        if names == ['scale'] and isinstance(statement, ast.Assign):
             try:
                 scale = str(ast.literal_eval(statement.value))
             except ValueError:

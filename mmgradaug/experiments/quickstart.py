@@ -5,6 +5,7 @@ import importlib.util
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from mmgradaug.files import UserError, short
 from mmgradaug.grids import show
@@ -20,7 +21,9 @@ DIGITS, SHAPES = 'digits', 'shapes'
 # Of the test images that detections are drawn on; the first few are oddities.
 PICTURED = range(6, 60)
 # What a first look at the shapes needs; written out, as data of another number must not be taken for these.
-SHAPES_MADE = dict(train=300, val=60, size=(160, 100), seed=0, shapes=(3, 7), image_format='png')
+SHAPES_MADE: dict[str, Any] = dict(
+    train=300, val=60, size=(160, 100), seed=0, shapes=(3, 7), image_format='png'
+)
 NEEDED = {
     DIGITS: {'sklearn': 'scikit-learn', 'matplotlib': 'matplotlib'},
     SHAPES: {'mmdet': 'mmdet', 'matplotlib': 'matplotlib', 'pycocotools': 'pycocotools'},

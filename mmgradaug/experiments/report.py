@@ -195,7 +195,7 @@ def render(parts: Sequence[Part], title: str, created: str) -> dict[str, str]:
     loader = jinja2.PackageLoader('mmgradaug.experiments', 'templates')
     environment = jinja2.Environment(
         loader=loader,
-        autoescape=lambda name: bool(name) and name.endswith('.html'),
+        autoescape=lambda name: (name or '').endswith('.html'),
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
