@@ -237,13 +237,12 @@ def run_sets(
             what = f'{corruption} {severity}'
             before = number + clean
             progress.update(task, description=what, completed=before)
-            found = error_of(
-                classifier,
-                sets.get(corruption, severity),
-                args.max_images,
-                what,
-                lambda share, start=before: progress.update(task, completed=start + share),
-            )
+
+            def advance(share: float, start: int = before) -> None:
+                progress.update(task, completed=start + share)
+
+            dataset = sets.get(corruption, severity)
+            found = error_of(classifier, dataset, args.max_images, what, advance)
             sizes = {f['images'] for by in results.data['sets'].values() for f in by.values()}
             if sizes - {found['images']}:
                 raise UserError(
