@@ -115,6 +115,8 @@ def run_small(command, user, imagenet):
         settings += ['train_cfg.max_epochs=1', f'work_dir={user}/work_dirs/mask_rcnn_gradaug']
     else:
         settings = options(imagenet, *SMALL, *more)
+        if 'my_config.py' in command:  # it scales by factors
+            settings.remove('model.gradaug.transforms.sizes=[64,48]')
     path = f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
     return run(
         *parts,
