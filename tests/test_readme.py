@@ -60,7 +60,7 @@ def run_small(command, user, imagenet):
         parts[0] = str(Path(sys.executable).parent / parts[0])
     if parts[0] == 'mmgradaug':
         parts[:1] = MMGRADAUG
-    if 'digits' in command:
+    if 'digits' in command and ' sweep ' in command:
         settings = [
             '--seeds',
             '1',
