@@ -5,6 +5,7 @@ import importlib
 import runpy
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Optional
@@ -29,6 +30,8 @@ STOPPED = {
 def main(argv: Optional[Sequence[str]] = None) -> None:
     """Run a command. Exits with 1 and a message where the user has to change something."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    # MMDetection imports it by way of imagecorruptions; nobody here can mend that.
+    warnings.filterwarnings('ignore', 'pkg_resources is deprecated as an API', UserWarning)
     if argv[:1] in (['train'], ['test']):  # they have OpenMMLab's arguments
         run_script(argv[0], argv[1:])
         return

@@ -19,9 +19,8 @@ from torch import Tensor, nn
 from mmgradaug.files import UserError, short
 from mmgradaug.grids import Grid, show
 from mmgradaug.pictures import save
-from mmgradaug.slimming import extract_subnetwork, recalibrate_statistics
 
-from .extract import slim
+from .extract import measure_statistics, slim, take_out
 from .parsers import CAM_METHODS
 from .trained_classifier import CONSOLE, TrainedClassifier, load_classifier
 
@@ -265,10 +264,10 @@ def run(args: argparse.Namespace) -> None:
         example = preprocess(classifier, files[0]).repeat(2, 1, 1, 1)
         slim(classifier, example)
         for width in args.width:
-            small = extract_subnetwork(classifier.model, width, example)
+            small = take_out(classifier.model, width, example)
             if images:
                 batches = track(images, f'statistics, width {width:g}', console=CONSOLE)
-                recalibrate_statistics(small, batches)
+                measure_statistics(small, batches)
             add(f'sub-network, w = {width:g}', classifier, small)
     add('full network', classifier, classifier.model)
 

@@ -5,7 +5,7 @@ import inspect
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -68,6 +68,21 @@ def slim(classifier: TrainedClassifier, images: Tensor) -> None:
         try_subnetworks(classifier.model, images[:2])
     except SlimmingError as error:
         raise UserError(str(error)) from error
+
+
+def take_out(model: nn.Module, width: float, example: Tensor) -> nn.Module:
+    """The sub-network of a width as a smaller network with weights of its own, in eval mode.
+
+    Args:
+        model: after :func:`slim`.
+        example: (N, C, H, W), preprocessed, N of 2 or more.
+    """
+    return extract_subnetwork(model, width, example)
+
+
+def measure_statistics(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Replace the running statistics of batch norms by those of these images."""
+    recalibrate_statistics(network, batches)
 
 
 @torch.no_grad()
@@ -226,7 +241,7 @@ def run(args: argparse.Namespace) -> None:
     slim(classifier, images[0])
     example = images[0][:2]
     channels = subnetwork_channels(full, args.width, example)
-    small = extract_subnetwork(full, args.width, example)
+    small = take_out(full, args.width, example)
     loader = None if args.no_test else classifier.loader(classifier.test_set())
     top1: dict[str, Optional[float]] = dict.fromkeys(('full', 'extracted', 'recalibrated'))
     if loader is not None:
@@ -236,17 +251,15 @@ def run(args: argparse.Namespace) -> None:
     if args.average_widths:
         others = []
         for width in args.average_widths:
-            others.append(extract_subnetwork(full, width, example))
-            recalibrate_statistics(
-                others[-1], track(images, f'statistics, {width:g}', console=CONSOLE)
-            )
+            others.append(take_out(full, width, example))
+            measure_statistics(others[-1], track(images, f'statistics, {width:g}', console=CONSOLE))
         average_statistics(small, others)
     else:
-        recalibrate_statistics(small, track(images, 'statistics', console=CONSOLE))
+        measure_statistics(small, track(images, 'statistics', console=CONSOLE))
     if loader is not None:
         top1['recalibrated'] = classifier.accuracy(small, loader, 'test, recalibrated')
 
-    plain = extract_subnetwork(full, 1.0, example)  # as it would be deployed: plain layers
+    plain = take_out(full, 1.0, example)  # as it would be deployed: plain layers
     networks = [plain, small]
     sizes = [complexity(network, images[0][:1]) for network in networks]
     batch = images[0][: args.latency_batch]

@@ -7,9 +7,8 @@ from rich.progress import track
 from mmgradaug.files import short, write_json
 from mmgradaug.grids import show
 from mmgradaug.pictures import save
-from mmgradaug.slimming import extract_subnetwork, recalibrate_statistics
 
-from .extract import slim
+from .extract import measure_statistics, slim, take_out
 from .shown import FULL, OWN, width_figure, width_grid
 from .trained_classifier import CONSOLE, load_classifier, result_file, results_beside
 
@@ -26,10 +25,10 @@ def run(args: argparse.Namespace) -> None:
     loader = classifier.loader(classifier.test_set(), args.max_images)
     points = []
     for width in sorted(set(args.widths)):
-        small = extract_subnetwork(classifier.model, width, images[0][:2])
+        small = take_out(classifier.model, width, images[0][:2])
         title = f'width {width:g}'
         before = classifier.accuracy(small, loader, f'{title}, {FULL}')
-        recalibrate_statistics(small, track(images, f'{title}, measuring', console=CONSOLE))
+        measure_statistics(small, track(images, f'{title}, measuring', console=CONSOLE))
         after = classifier.accuracy(small, loader, f'{title}, {OWN}')
         parameters = sum(p.numel() for p in small.parameters())
         points.append(
