@@ -11,7 +11,7 @@ VENV := .venv
 CODE := $(wildcard mmgradaug mmcv_ext_fallback configs tools tests benchmarks examples)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart quickstart-detection test test-soak lint format doctor clean
+.PHONY: help setup quickstart quickstart-detection test test-soak lint format docs docs-links doctor clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' Makefile
@@ -20,10 +20,10 @@ setup:  ## make .venv with the versions of requirements.txt (once)
 	@PYTHON='$(PYTHON)' tools/setup_env.sh $(VENV)
 
 quickstart: setup  ## train with and without GradAug on bundled data, on the CPU
-	$(VENV)/bin/python tools/quickstart.py
+	$(VENV)/bin/python -m mmgradaug.cli quickstart digits
 
 quickstart-detection: setup  ## train Mask R-CNN with and without GradAug on drawn shapes, on the CPU
-	$(VENV)/bin/python tools/quickstart_detection.py
+	$(VENV)/bin/python -m mmgradaug.cli quickstart shapes
 
 test: setup  ## run the tests; PYTEST_ARGS='-k doctor' runs some
 	$(VENV)/bin/python -m pytest -n $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
@@ -31,13 +31,20 @@ test: setup  ## run the tests; PYTEST_ARGS='-k doctor' runs some
 test-soak: setup  ## kill trainings again and again; SOAK_ARGS='--kills 5' for less
 	$(VENV)/bin/python -W ignore tests/soak.py $(SOAK_ARGS)
 
-lint: setup  ## check style and formatting
+lint: setup  ## check style, formatting and types
 	$(VENV)/bin/ruff check $(CODE)
 	$(VENV)/bin/ruff format --check $(CODE)
+	$(VENV)/bin/python -m mypy
 
 format: setup  ## mend style and formatting
 	$(VENV)/bin/ruff check --fix $(CODE)
 	$(VENV)/bin/ruff format $(CODE)
+
+docs: setup  ## build the documentation site, build/docs/index.html
+	$(VENV)/bin/python -m sphinx -W --keep-going -q -b html docs build/docs
+
+docs-links: setup  ## see that the site's links to other sites work
+	$(VENV)/bin/python -m sphinx -q -b linkcheck docs build/docs-links
 
 # By path: `-m mmgradaug.doctor` would import the package, which a broken environment cannot.
 doctor:  ## say what is wrong with the environment, and what to type

@@ -32,9 +32,10 @@ class LoadingReport:
 
 def unwrapped(model: nn.Module) -> nn.Module:
     """What MMEngine loads into: the model inside wrappers for distribution and test-time augmentation."""
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
-    return model
+    inner: Any = model
+    while is_model_wrapper(inner) or isinstance(inner, BaseTTAModel):
+        inner = inner.module
+    return inner
 
 
 def loading_report(model: nn.Module, weights: Mapping[str, Any]) -> LoadingReport:

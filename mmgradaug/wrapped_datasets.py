@@ -30,7 +30,7 @@ def inner_datasets(dataset: Dataset) -> Iterator[BaseDataset]:
             yield from inner_datasets(part)
 
 
-def evenly_spread(dataset: Dataset, number: int) -> Dataset:
+def evenly_spread(dataset: Any, number: int) -> Any:
     """``number`` of a data set's samples at even distances, or all where there are no more; 0 for all.
 
     A plain data set is cut down in place, so that its samples are numbered anew; a wrapper, which MMEngine cannot

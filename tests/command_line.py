@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from mmgradaug import cli
+
 ROOT = Path(__file__).parents[1]
 # A network for the runs that are not about ResNet-50.
 SMALL = ['model.backbone.depth=18', 'model.head.in_channels=512']
@@ -63,18 +65,40 @@ def run(*command, cwd=ROOT, **env):
     return done.returncode, done.stdout + done.stderr
 
 
+MMGRADAUG = [sys.executable, '-m', 'mmgradaug.cli']
+
+
+def run_mmgradaug(*arguments, **more):
+    """The command in a process of its own."""
+    return run(*MMGRADAUG, *arguments, **more)
+
+
+def mmgradaug(*arguments):
+    """The command in this process, which spares its imports."""
+    cli.main([str(argument) for argument in arguments])
+
+
+def exit_code(*arguments):
+    """Of the command in this process; its message goes to standard error, as Python prints it."""
+    try:
+        mmgradaug(*arguments)
+    except SystemExit as stop:
+        if not isinstance(stop.code, str):
+            return stop.code or 0
+        print(stop.code, file=sys.stderr)
+        return 1
+    return 0
+
+
+def parsed(*arguments):
+    return cli.build_parser().parse_args([str(argument) for argument in arguments])
+
+
 def load_tool(name):
     """A script of tools/ as a module, for its functions."""
-    sys.path.insert(0, str(ROOT / 'tools'))  # scripts import their neighbours
-    try:
-        # pytest knows its own files by names such as test_fgsm.
-        known_as = f'tool_{name}' if name.startswith('test_') else name
-        spec = importlib.util.spec_from_file_location(known_as, ROOT / 'tools' / f'{name}.py')
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[known_as] = module
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(ROOT / 'tools'))
+    spec = importlib.util.spec_from_file_location(f'tool_{name}', ROOT / 'tools' / f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
     return module
 
 

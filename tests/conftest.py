@@ -5,7 +5,6 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
-from command_line import load_tool
 from mmengine.registry import DefaultScope
 from PIL import Image
 
@@ -55,7 +54,9 @@ def imagenet(tmp_path_factory):
 @pytest.fixture(scope='session')
 def shapes(tmp_path_factory):
     root = tmp_path_factory.mktemp('data') / 'shapes'
-    load_tool('make_shapes').generate(root, train=10, val=6, seed=0)
+    from mmgradaug.datasets import drawn_shapes
+
+    drawn_shapes.generate(root, train=10, val=6, seed=0)
     return root
 
 

@@ -10,13 +10,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from command_line import load_tool
+from command_line import ROOT, load_tool
 from PIL import Image
 
 from mmgradaug.checkpoint import damage_of, weights_of
 from mmgradaug.datasets import LabelledSplit
 from mmgradaug.engine.config_check import problems_of
 from mmgradaug.engine.data_check_hook import differing, wrong_annotations
+from mmgradaug.launch import check_fits, require_checkpoint
 from mmgradaug.models.regularizers.drop_block import DropBlock
 from mmgradaug.registry import BATCH_TRANSFORMS, HOOKS, MODELS
 
@@ -287,11 +288,6 @@ CHECKPOINTS = {
 
 
 @pytest.fixture(scope='module')
-def common():
-    return load_tool('common')
-
-
-@pytest.fixture(scope='module')
 def model(classifier):
     """The fixture's network, and its weights."""
     from mmengine.config import Config
@@ -305,22 +301,22 @@ def model(classifier):
 
 
 @pytest.mark.parametrize('case', CHECKPOINTS)
-def test_a_file_that_is_not_this_networks_checkpoint(case, common, model, tmp_path):
+def test_a_file_that_is_not_this_networks_checkpoint(case, model, tmp_path):
     make, says = CHECKPOINTS[case]
     network, weights = model
     path = tmp_path / 'weights.pth'
     make(weights_of(weights), path)
     with pytest.raises(SystemExit) as error:
-        common.require_checkpoint(str(path))
-        common.check_fits(network, str(path), 'config.py')
+        require_checkpoint(str(path))
+        check_fits(network, str(path), 'config.py')
     assert says in str(error.value) and str(path) in str(error.value)
     assert not (tmp_path / 'proof').exists()
 
 
-def test_its_own_checkpoint_fits(common, model, tmp_path):
+def test_its_own_checkpoint_fits(model, tmp_path):
     torch.save(model[1], tmp_path / 'good.pth')
     assert damage_of(tmp_path / 'good.pth') is None
-    common.check_fits(model[0], str(tmp_path / 'good.pth'), 'config.py')
+    check_fits(model[0], str(tmp_path / 'good.pth'), 'config.py')
 
 
 # ---- Classes, labels, boxes.
@@ -449,9 +445,7 @@ def training(classifier, tmp_path, monkeypatch):
     for split in ('train', 'test'):
         shutil.copytree(classifier / split, root / split)
     text = (classifier / 'config.py').read_text().replace(str(classifier), str(root))
-    runtime = load_tool('common').__file__.replace(
-        'tools/common.py', 'configs/_base_/default_runtime.py'
-    )
+    runtime = str(ROOT / 'configs' / '_base_' / 'default_runtime.py')
     text = f'_base_ = [{runtime!r}]\n{text}' + (
         "train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=1)\n"
         "optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.001))\n"

@@ -14,6 +14,16 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+case ${1:-} in
+    -h | --help)
+        sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p;}' tools/setup_env.sh
+        exit 0
+        ;;
+    -*)
+        echo "error: unknown option $1 (see tools/setup_env.sh --help)" >&2
+        exit 2
+        ;;
+esac
 venv=${1:-.venv}
 stamp=$venv/.mmgradaug-ready
 # What the newest pins in requirements.txt (numpy, scikit-learn) ask for.

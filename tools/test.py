@@ -8,13 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import mmengine
-from common import (
-    add_common_arguments,
-    check_fits,
-    load_config,
-    prepare_launch,
-    require_checkpoint,
-)
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.registry import METRICS, MODELS, RUNNERS
@@ -24,6 +17,13 @@ from torch import nn
 import mmgradaug  # noqa: F401  registers our classes, whether or not the config imports them
 from mmgradaug.config_types import class_of, default_scope
 from mmgradaug.evaluation.tta import add_tta
+from mmgradaug.launch import (
+    add_common_arguments,
+    check_fits,
+    load_config,
+    prepare_launch,
+    require_checkpoint,
+)
 
 
 def parse_args() -> argparse.Namespace:

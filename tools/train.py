@@ -6,13 +6,13 @@ import os
 import sys
 
 import torch
-from common import add_common_arguments, load_config, prepare_launch
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 import mmgradaug  # noqa: F401  registers our classes, whether or not the config imports them
 from mmgradaug.checkpoint import newest_whole_checkpoint
 from mmgradaug.datasets import AnnotationCheckHook
+from mmgradaug.launch import add_common_arguments, load_config, prepare_launch
 
 
 def parse_args() -> argparse.Namespace:

@@ -13,6 +13,7 @@ default_hooks = dict(
     stop_on_signal=dict(type='mmgradaug.StopOnSignalHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='VisualizationHook', enable=False),
+    run_record=dict(type='mmgradaug.RunRecordHook'),  # run.json, which sweep and report read
 )
 
 env_cfg = dict(

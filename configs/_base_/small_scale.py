@@ -1,4 +1,4 @@
-# Put on top of a config of configs/cifar/ by tools/sweep.py --overlay: CIFAR-10 with 250 labels, 2,000 test images,
+# Put on top of a config of configs/cifar/ by mmgradaug sweep --overlay: CIFAR-10 with 250 labels, 2,000 test images,
 # WideResNet-16-1, 500 iterations of 50 images. None of the paper's figures can come out of this; it compares methods.
 #
 # Every seed takes other labelled images. Augmentation is the config's; without it: --cfg-options

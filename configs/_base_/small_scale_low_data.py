@@ -1,4 +1,4 @@
-# Put on top of a config of configs/low_data/ for CIFAR-10 by tools/low_data.py --overlay: 2,000 test images,
+# Put on top of a config of configs/low_data/ for CIFAR-10 by mmgradaug sweep --overlay: 2,000 test images,
 # WideResNet-16-1, 500 iterations of 50 images (semi-supervised: 25 labelled and 25 unlabelled ones). None of the
 # paper's figures can come out of this; it compares methods.
 #

@@ -21,3 +21,4 @@ model = dict(
     backbone=_base_.trained_backbone,
 )
 optim_wrapper = dict(clip_grad=dict(max_norm=35, norm_type=2))
+default_hooks = dict(run_record=dict(type='mmgradaug.RunRecordHook'))

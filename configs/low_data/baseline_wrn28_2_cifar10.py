@@ -8,7 +8,7 @@
 # Hardware: one GPU by this command. Neither the paper nor Oliver et al.'s code says which; time not measured here.
 # Command:  python tools/train.py configs/low_data/baseline_wrn28_2_cifar10.py
 #           with --cfg-options train_dataloader.dataset.num_labels=1000 train_dataloader.dataset.split_seed=1 for other
-#           numbers and splits; all of the table: python tools/low_data.py table10 --splits 5
+#           numbers and splits; all of the table: mmgradaug sweep table10 --seeds 5
 # Assumed:  the paper says "the same hyperparameter settings in [37]" and no more. Pixels are normalised by mean and
 #           deviation, not whitened.
 _base_ = [

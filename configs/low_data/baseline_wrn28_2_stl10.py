@@ -6,7 +6,7 @@
 #           images; final weights. On one GPU.
 # Hardware: one GPU by this command. Neither the paper nor Oliver et al.'s code says which; time not measured here.
 # Command:  python tools/train.py configs/low_data/baseline_wrn28_2_stl10.py
-#           all of the table: python tools/low_data.py table10 --splits 5
+#           all of the table: mmgradaug sweep table10 --seeds 5
 # Assumed:  the paper says "the same hyperparameter settings in [37]" and no more. Pixels are normalised by mean and
 #           deviation, not whitened.
 _base_ = [

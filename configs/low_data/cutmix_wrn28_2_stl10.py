@@ -5,7 +5,7 @@
 # Setting:  the baseline's, with CutMix in half of the batches; in a tenth: model.train_cfg.probs=0.1.
 # Hardware: one GPU by this command. Neither the paper nor Oliver et al.'s code says which; time not measured here.
 # Command:  python tools/train.py configs/low_data/cutmix_wrn28_2_stl10.py
-#           all of the table: python tools/low_data.py table10 --splits 5
+#           all of the table: mmgradaug sweep table10 --seeds 5
 # Assumed:  CutMix's own alpha = 1.
 _base_ = 'baseline_wrn28_2_stl10.py'
 

@@ -5,7 +5,7 @@
 # Setting:  GradAug's; sub-networks also learn the full network's output on unlabelled images.
 # Hardware: one GPU by this command. Neither the paper nor Oliver et al.'s code says which; time not measured here.
 # Command:  python tools/train.py configs/low_data/gradaug_semi_wrn28_2_stl10.py
-#           all of the table: python tools/low_data.py table10 --splits 5
+#           all of the table: mmgradaug sweep table10 --seeds 5
 # Assumed:  everything semi-supervised, the paper's supplement being unknown: 50 labelled and 50 unlabelled images a
 #           batch (as Oliver et al.), weight 1, no threshold, the same augmentation for both, running statistics
 #           of the labelled images alone, soft labels from the full network in training mode. lr 3e-3.

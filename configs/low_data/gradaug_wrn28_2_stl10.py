@@ -5,7 +5,7 @@
 # Setting:  the baseline's, with n = 3, alpha = 0.8 and random scale.
 # Hardware: one GPU by this command. Neither the paper nor Oliver et al.'s code says which; time not measured here.
 # Command:  python tools/train.py configs/low_data/gradaug_wrn28_2_stl10.py
-#           all of the table: python tools/low_data.py table10 --splits 5
+#           all of the table: mmgradaug sweep table10 --seeds 5
 # Assumed:  n, alpha and scales {96, 84, 72}: Section 4.2's n and alpha, its scales in proportion.
 #           The paper does not say them here.
 _base_ = ['baseline_wrn28_2_stl10.py', '../_base_/gradaug.py']

@@ -9,7 +9,7 @@
 # Hardware: one GPU by this command. Neither the paper nor Oliver et al.'s code says which; time not measured here.
 # Command:  python tools/train.py configs/low_data/mean_teacher_wrn28_2_cifar10.py
 #           with --cfg-options train_dataloader.dataset.num_labels=1000 train_dataloader.dataset.split_seed=1 for other
-#           numbers and splits; all of the table: python tools/low_data.py table10 --splits 5
+#           numbers and splits; all of the table: mmgradaug sweep table10 --seeds 5
 # Assumed:  differs from Oliver et al.'s code: each kind of images is normalised by its own batch statistics (theirs:
 #           one mixed batch); teacher and student see one flip and shift of an image and draw noise apart (theirs: all
 #           apart); the teacher is tested, as Mean Teacher's authors do (theirs: the student). Unlabelled are all other

@@ -6,7 +6,7 @@
 #           and the batch.
 # Hardware: one GPU by this command. Neither the paper nor Oliver et al.'s code says which; time not measured here.
 # Command:  python tools/train.py configs/low_data/mean_teacher_wrn28_2_stl10.py
-#           all of the table: python tools/low_data.py table10 --splits 5
+#           all of the table: mmgradaug sweep table10 --seeds 5
 # Assumed:  differs from Oliver et al.'s code: each kind of images is normalised by its own batch statistics (theirs:
 #           one mixed batch); teacher and student see one flip and shift of an image and draw noise apart (theirs: all
 #           apart); the teacher is tested, as Mean Teacher's authors do (theirs: the student).

@@ -5,7 +5,7 @@
 # Setting:  the baseline's, with ShakeDrop, p_L = 0.5, linear over the blocks.
 # Hardware: one GPU by this command. Neither the paper nor Oliver et al.'s code says which; time not measured here.
 # Command:  python tools/train.py configs/low_data/shakedrop_wrn28_2_stl10.py
-#           all of the table: python tools/low_data.py table10 --splits 5
+#           all of the table: mmgradaug sweep table10 --seeds 5
 # Assumed:  a batch norm at the end of each branch, and the rest, as in configs/cifar/shakedrop_wrn28_10_cifar100.py.
 _base_ = 'baseline_wrn28_2_stl10.py'
 

@@ -3,7 +3,7 @@
 # Paper:    none; the paper has no such experiment. Small scale: it says nothing about the paper's figures.
 # Setting:  ours: 10 labels a class, 797 test images, 16 px, no augmentation, batch 25, 200 iterations, lr 0.1 cosine.
 # Measured: 86.8 +- 3.0 top-1, and 88.3 +- 3.7 in 730 iterations, as long as digits_gradaug.py takes (mean and
-#           deviation of 10 seeds, each with its own labels; python tools/quickstart.py --seeds 10).
+#           deviation of 10 seeds, each with its own labels; mmgradaug quickstart --seeds 10).
 # Hardware: 2 cores of an AMD EPYC; 4 seconds and 8 to start, 1.0 GB of memory, nearly all of it libraries.
 # Command:  python tools/train.py configs/quickstart/digits_baseline.py
 #           Another seed: --cfg-options randomness.seed=1 train_dataloader.dataset.label_seed=1

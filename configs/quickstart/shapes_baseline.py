@@ -5,9 +5,9 @@
 #           of 160x100, 400 iterations of 4, AdamW at 0.002 with cosine decay, flips.
 # Measured: 5.5 +- 0.8 box AP, 4.4 +- 1.1 mask AP, and for as long as GradAug takes (1640 iterations) 8.8 +- 1.0 box AP,
 #           8.0 +- 2.0 mask AP (mean and deviation of 3 seeds, each with its own training images; python
-#           tools/quickstart_detection.py --seeds 3; how, see docs/results/quickstart_detection.md).
+#           mmgradaug quickstart shapes --seeds 3; how, see docs/results/quickstart_detection.md).
 # Hardware: 2 cores of an AMD EPYC, one training on each; about 65 seconds.
-# Command:  python tools/make_shapes.py data/shapes
+# Command:  mmgradaug shapes data/shapes
 #           python tools/train.py configs/quickstart/shapes_baseline.py
 # Assumed:  nothing of the paper's. The neck and the mask head have group norm, without which so small a detector learns
 #           less in as few iterations.

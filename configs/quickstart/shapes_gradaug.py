@@ -4,10 +4,10 @@
 # Setting:  ours: that of shapes_baseline.py, with n = 3 and alpha = 0.8, the paper's for CIFAR, and factors in the
 #           proportion of ImageNet's {224, 192, 160}; sub-networks learn from the ground truth.
 # Measured: 7.2 +- 0.7 box AP, 5.9 +- 0.9 mask AP (mean and deviation of 3 seeds; python
-#           tools/quickstart_detection.py --seeds 3). On the same seeds 1.7 and 1.5 above plain training of as many
+#           mmgradaug quickstart shapes --seeds 3). On the same seeds 1.7 and 1.5 above plain training of as many
 #           iterations, and 1.6 and 2.1 below plain training of as much time: it still under-fits.
 # Hardware: 2 cores of an AMD EPYC, one training on each; about 200 seconds.
-# Command:  python tools/make_shapes.py data/shapes
+# Command:  mmgradaug shapes data/shapes
 #           python tools/train.py configs/quickstart/shapes_gradaug.py
 #           Both, and plain training at equal cost: make quickstart-detection
 # Assumed:  what configs/mask_rcnn_gradaug.py assumes.

@@ -10,6 +10,7 @@ from .digits import Digits
 from .image_folder import ImageFolder
 from .imagenet_c import ImageNetC, imagenet_c_folder
 from .labelled_split import LabelledSplit
+from .random_images import RandomImages
 from .stl10 import STL10
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     'ImageFolder',
     'ImageNetC',
     'LabelledSplit',
+    'RandomImages',
     'STL10',
     'Shapes',
     'check_annotations',

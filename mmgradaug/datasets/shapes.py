@@ -1,4 +1,4 @@
-"""The shapes of tools/make_shapes.py, which have COCO's format."""
+"""The images that ``mmgradaug shapes`` draws, which have COCO's format."""
 
 from typing import Any, Optional
 
@@ -10,7 +10,7 @@ from mmgradaug.registry import DATASETS
 
 @DATASETS.register_module()
 class Shapes(CocoDataset):
-    """Circles, squares and triangles with boxes and masks, made by tools/make_shapes.py.
+    """Circles, squares and triangles with boxes and masks, drawn by ``mmgradaug shapes``.
 
     MMDetection's CocoDataset with these classes, a draw of training images, and an error that says
     how to make the images if they are not there.
@@ -45,7 +45,7 @@ class Shapes(CocoDataset):
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f'the shapes are not there ({self.ann_file}). Make them, in the folder of mmgradaug: '
-                f'python tools/make_shapes.py {self.data_root}'
+                f'mmgradaug shapes {self.data_root}'
             ) from error
 
     def filter_data(self) -> list[dict]:

@@ -10,6 +10,7 @@ from .mean_teacher_hook import MeanTeacherHook
 from .non_finite import NonFiniteError
 from .non_finite_hook import NonFiniteHook
 from .pretrained_backbone_hook import PretrainedBackboneHook
+from .run_record_hook import RunRecordHook
 from .stop_on_signal_hook import StopOnSignalHook
 from .whole_checkpoint_hook import WholeCheckpointHook
 
@@ -23,6 +24,7 @@ __all__ = [
     'NonFiniteError',
     'NonFiniteHook',
     'PretrainedBackboneHook',
+    'RunRecordHook',
     'StopOnSignalHook',
     'WholeCheckpointHook',
     'gradaug_step',

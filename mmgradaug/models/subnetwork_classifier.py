@@ -8,7 +8,7 @@ from mmgradaug.registry import MODELS
 from mmgradaug.slimming import shrink
 
 
-# tools/extract_subnetwork.py writes this class and shrink() into a file for users of MMPretrain alone.
+# mmgradaug extract writes this class and shrink() into a file for users of MMPretrain alone.
 @MODELS.register_module()
 class SubnetworkClassifier(ImageClassifier):
     """MMPretrain's ImageClassifier, some of whose layers have fewer channels.

@@ -1,4 +1,4 @@
-"""The shapes of tools/make_shapes.py as a data set of MMDetection's."""
+"""The images of mmgradaug shapes as a data set of MMDetection's."""
 
 import pytest
 from mmdet.datasets import CocoDataset
@@ -54,7 +54,7 @@ def test_a_seed_draws_images(shapes):
 def test_missing_shapes_are_an_error_that_says_what_to_type(tmp_path):
     with pytest.raises(FileNotFoundError) as error:
         build(tmp_path / 'shapes')
-    assert f'python tools/make_shapes.py {tmp_path}/shapes' in str(error.value)
+    assert f'mmgradaug shapes {tmp_path}/shapes' in str(error.value)
 
 
 @pytest.mark.parametrize('number', [0, -3])

@@ -2,7 +2,7 @@
 # elsewhere: --cfg-options {train,val,test}_dataloader.dataset.data_root=DIR, the folder that has stl10_binary/.
 #
 # One of the ten predefined folds instead of a random split: --cfg-options train_dataloader.dataset.fold=0; in
-# tools/low_data.py: --stl10-folds.
+# mmgradaug sweep: --folds.
 #
 # Assumed, since neither the paper nor Oliver et al. say: 96 x 96 pixels, the translation of CIFAR-10's pipeline in
 # proportion (6 pixels), ImageNet's means and deviations, as the images are from there.

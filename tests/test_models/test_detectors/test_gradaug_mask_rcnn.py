@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from command_line import load_tool, run_two_ranks
+from command_line import run_two_ranks
 from detection import CLASS_NAMES, build, naive_loss, random_batch, stock_and_gradaug, tiny_config
 from helpers import sgd
 from mmdet.datasets import CocoDataset
@@ -15,6 +15,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import init_default_scope
 from two_ranks_detection import SETTINGS, data
 
+from mmgradaug.datasets import drawn_shapes
 from mmgradaug.models import GradAugMaskRCNN, SlimmableResNet
 from mmgradaug.slimming import subnetwork
 
@@ -146,7 +147,7 @@ def test_a_subnetwork_that_fails_leaves_the_full_network():
 def test_overfits_eight_images(tmp_path):
     """Box and mask AP on the training images, where an untrained network has none."""
     init_default_scope('mmdet')
-    load_tool('make_shapes').generate(tmp_path / 'shapes', train=8, val=1, size=(96, 64), seed=0)
+    drawn_shapes.generate(tmp_path / 'shapes', train=8, val=1, size=(96, 64), seed=0)
     annotations = 'annotations/instances_train2017.json'
     dataset = CocoDataset(
         data_root=str(tmp_path / 'shapes'), ann_file=annotations,

@@ -1,0 +1,135 @@
+"""``mmgradaug cost``: what a training takes on this machine, from some of its iterations."""
+
+import argparse
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from mmgradaug.files import UserError, read_json, short, write_json
+from mmgradaug.grids import Grid, show
+
+from .items import Item, prepare, select
+from .runs import RECORD, Run
+from .summary import number
+from .sweep import gpu_is_there
+
+KIND = 'cost'
+WARM_UP = 3  # iterations that make buffers, and are not timed
+# Images of the training sets, where --random-images stands in for them.
+IMAGES = {'ImageNet': 1_281_167, 'CIFAR10': 50_000, 'CIFAR100': 50_000}
+
+
+def run(args: argparse.Namespace) -> None:
+    """The command. Raises UserError if a config cannot be trained here."""
+    if args.device == 'gpu' and not gpu_is_there():
+        raise UserError('--device gpu: PyTorch sees no GPU here; see mmgradaug doctor')
+    on_gpu = args.device == 'gpu' or (args.device is None and gpu_is_there())
+    items = select(args.names, args.only)
+    with tempfile.TemporaryDirectory(prefix='mmgradaug-cost-') as folder:
+        prepare(items, None, args.cfg_options, Path(folder))
+        entries = [measure(item, Path(folder) / item.key, on_gpu, args) for item in items]
+    for entry in entries:
+        write_json(args.out / f'{entry["model"]["name"]}.json', entry)
+    rows = [
+        [
+            entry['model']['name'],
+            f'{1000 * entry["seconds_per_iteration"]:.4g}',
+            f'{entry["peak_memory_mb"]:,.0f}',
+            str(entry['iterations_per_epoch']),
+            number(entry['minutes_per_epoch']),
+            number(entry['total_hours']),
+        ]
+        for entry in entries
+    ]
+    head = ['config', 'ms/iteration', 'MB', 'iterations/epoch', 'min/epoch', 'total hours']
+    notes = (
+        f'Extrapolated from {args.iterations} iterations of {entries[0]["batch_size"]} images on '
+        f'{entries[0]["device"]}, after {WARM_UP} that were not timed; of one process, without evaluations.\n'
+        f'Memory: of the {entries[0]["memory_of"]}. Nothing was trained. Written to {short(args.out)}; '
+        'mmgradaug report puts it beside Table 2.'
+    )
+    show(Grid('', head, rows, notes))
+
+
+def measure(item: Item, folder: Path, on_gpu: bool, args: argparse.Namespace) -> dict[str, Any]:
+    """Seconds and memory of some iterations, and what follows for the whole training.
+
+    Raises:
+        UserError: it cannot be trained here; the message has the last lines of its output.
+    """
+    config = folder.parent / f'{item.key}.py'
+    timed_config(item, args).dump(config)
+    run = Run(item.key, 0, folder, config, arguments=['--no-validate'], on_gpu=on_gpu)
+    run.start()
+    assert run.process is not None
+    try:
+        code = run.process.wait()
+    finally:
+        run.stop()
+    if code != 0:
+        raise UserError(f'{item.key}: its iterations could not be timed here\n{run.tail()}')
+    record = read_json(folder / RECORD)
+    batch = record['config']['train_dataloader']['batch_size']
+    windows = [w for w in record['training'] if w['iteration'] > WARM_UP]
+    seconds = statistics.median(window['seconds'] for window in windows)
+    unit, length = item.length
+    images = record['dataset_length']
+    if args.random_images:
+        images = IMAGES[str(item.cfg.train_dataloader.dataset.type).rsplit('.', 1)[-1]]
+    per_epoch = images // batch
+    total = length * per_epoch if unit == 'epochs' else length
+    return {
+        'kind': KIND,
+        'model': {'name': item.key},
+        'seconds_per_iteration': seconds,
+        'peak_memory_mb': record['peak_memory_mb'],
+        'memory_of': record['memory_of'],
+        'iterations': args.iterations,
+        'batch_size': batch,
+        'iterations_per_epoch': per_epoch,
+        'epochs': length if unit == 'epochs' else None,
+        'minutes_per_epoch': seconds * per_epoch / 60,
+        'total_hours': seconds * total / 3600,
+        'device': record['device'],
+        'versions': record['versions'],
+        'commit': record['commit'],
+    }
+
+
+def timed_config(item: Item, args: argparse.Namespace) -> Any:
+    """A config of some iterations, without evaluations, checkpoints and schedules.
+
+    Raises:
+        UserError: --random-images does not know the data set.
+    """
+    cfg = type(item.cfg)(item.cfg.to_dict())
+    iterations = WARM_UP + args.iterations
+    cfg.train_cfg = dict(
+        type='IterBasedTrainLoop', max_iters=iterations, val_interval=iterations + 1
+    )
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    cfg.test_cfg = cfg.test_dataloader = cfg.test_evaluator = None
+    cfg.param_scheduler = None
+    cfg.default_hooks = dict(
+        checkpoint=None,
+        run_record=dict(type='mmgradaug.RunRecordHook'),
+        logger=dict(type='LoggerHook'),
+    )
+    cfg.log_processor = dict(by_epoch=False)
+    if args.batch_size:
+        cfg.train_dataloader.batch_size = args.batch_size
+    if args.random_images:
+        dataset = cfg.train_dataloader.dataset
+        name = str(dataset.get('type')).rsplit('.', 1)[-1]
+        if name not in IMAGES:
+            raise UserError(f'--random-images knows {", ".join(IMAGES)}, not {name}')
+        steps = [
+            step for step in dataset.pipeline if not str(step.type).endswith('LoadImageFromFile')
+        ]
+        size = (500, 375) if name == 'ImageNet' else (32, 32)
+        classes = cfg.model.head.num_classes
+        cfg.train_dataloader.dataset = dict(
+            type='mmgradaug.RandomImages', size=size, num_classes=classes, pipeline=steps
+        )
+    return cfg

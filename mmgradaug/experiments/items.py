@@ -1,0 +1,298 @@
+"""What a sweep trains: rows of tables or configs by path, an overlay on top, options, equal cost."""
+
+import ast
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+from mmgradaug.evaluation.main_metric import main_metric
+from mmgradaug.files import UserError, short, write_whole
+from mmgradaug.resources import CONFIGS, find_config
+
+from .runs import read_config
+from .tables import EQUAL_COST, OTHER_COMMANDS, TABLES, TOP1, Row
+
+OTHERS = 'configs'  # as a table's name: configs given by path
+# Overrides of these go to the models that have them alone; the longest first.
+METHOD_SETTINGS = ('model.gradaug.unlabelled', 'model.gradaug', 'model.mean_teacher')
+# Of a parameter scheduler: what is in epochs or iterations.
+LENGTHS = ('begin', 'end', 'T_max', 'milestones', 'step_size', 'total_iters', 'total_steps')
+# Of datasets that draw their images: the seed of a run is theirs too.
+DATASET_SEEDS = ('label_seed', 'split_seed', 'image_seed')
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """A small config file that is put on top of every config.
+
+    Args:
+        body: without comments and without ``scale``, so that another wording is no other setting.
+        scale: the sentence that says at which scale it runs.
+    """
+
+    body: str
+    scale: Optional[str]
+
+    @property
+    def name(self) -> str:
+        return hashlib.sha256(self.body.encode()).hexdigest()[:8]
+
+
+@dataclass(eq=False)
+class Item:
+    """What is trained once for each seed, wherever it stands in the tables.
+
+    Args:
+        row: of one of the tables, or made for a config given by path.
+        tables: by name, those asked for that have it.
+        config: the file that is trained: the row's, or one generated from it.
+        cfg: what it says, options included; None while its config does not exist.
+        options: of each run, but for the seed's.
+        plain: of a training at equal cost: the item whose cost is made equal.
+        metric: what it is compared by, as MMEngine logs it.
+    """
+
+    row: Row
+    tables: list[str] = field(default_factory=list)
+    config: Path = CONFIGS
+    cfg: Any = None
+    options: list[str] = field(default_factory=list)
+    plain: Optional['Item'] = None
+    metric: str = TOP1
+
+    @property
+    def key(self) -> str:
+        return self.row.key + EQUAL_COST if self.plain else self.row.key
+
+    @property
+    def label(self) -> str:
+        return f'{self.row.label}, equal cost' if self.plain else self.row.label
+
+    @property
+    def base(self) -> Path:
+        return CONFIGS / self.row.config  # a config elsewhere has an absolute path
+
+    @property
+    def length(self) -> tuple[str, int]:
+        """'epochs' or 'iterations', and how many."""
+        loop = self.cfg.train_cfg
+        by_epoch = 'EpochBasedTrainLoop' in str(loop.get('type', '')) or (
+            'type' not in loop and loop.get('by_epoch', True)
+        )
+        name, key = ('epochs', 'max_epochs') if by_epoch else ('iterations', 'max_iters')
+        if key not in loop:
+            raise UserError(f'{short(self.base)}: its train_cfg has no {key}')
+        return name, loop[key]
+
+    @property
+    def is_gradaug(self) -> bool:
+        return bool((self.cfg or {}).get('model', {}).get('gradaug'))
+
+
+def select(names: Sequence[str], only: Sequence[str] = ()) -> list[Item]:
+    """The rows of tables, and configs by path, each training once.
+
+    Args:
+        only: parts of keys, labels, networks or data sets; rows that have none are left out.
+
+    Raises:
+        UserError: there is no such table or config, or nothing is left.
+    """
+    tables = {table.name: table for table in TABLES}
+    items: dict[str, Item] = {}
+    left_out = []
+    for name in names:
+        if name in tables:
+            chosen = [(row, name) for row in tables[name].rows]
+        elif name in OTHER_COMMANDS:
+            raise UserError(
+                f'{name} is about trained networks: train the rows of table1, then '
+                f'{OTHER_COMMANDS[name]}'
+            )
+        elif (path := find_config(name)) is not None:
+            chosen = [(_row_of(path), OTHERS)]
+        else:
+            raise UserError(
+                f'{name} is neither a table nor a config file. Tables: {", ".join(tables)}; '
+                'a config by its path, configs/imagenet/baseline_r50.py for instance'
+            )
+        for row, table in chosen:
+            described = f'{row.key} {row.label} {row.network} {row.dataset}'
+            if only and not any(part in described for part in only):
+                left_out.append(row.key)
+                continue
+            item = items.setdefault(row.key, Item(row))
+            if item.base != CONFIGS / row.config:
+                raise UserError(
+                    f'{short(item.base)} and {short(CONFIGS / row.config)} have the same name, by '
+                    'which results are told apart: rename one, or use another --work-dir'
+                )
+            if table not in item.tables:
+                item.tables.append(table)
+    if not items:
+        raise UserError(f'--only {" ".join(only)} leaves nothing of: {", ".join(left_out)}')
+    return list(items.values())
+
+
+def _row_of(path: Path) -> Row:
+    """A table's, if one has it without options."""
+    for row in (row for table in TABLES for row in table.rows):
+        if not row.options and (CONFIGS / row.config).resolve() == path:
+            return row
+    name = str(path.relative_to(CONFIGS)) if path.is_relative_to(CONFIGS) else str(path)
+    return Row(path.stem, name, '', '')
+
+
+def read_overlay(file: Optional[Path]) -> Optional[Overlay]:
+    """Raises UserError if it is no config, or one with bases."""
+    if file is None:
+        return None
+    if not file.is_file():
+        raise UserError(f'--overlay: no such file: {file}')
+    try:
+        tree = ast.parse(file.read_text())
+    except SyntaxError as error:
+        raise UserError(f'--overlay {file}, line {error.lineno}: {error.msg}') from error
+    scale, body = None, []
+    for statement in tree.body:
+        targets = statement.targets if isinstance(statement, ast.Assign) else []
+        names = [target.id for target in targets if isinstance(target, ast.Name)]
+        if '_base_' in names:
+            raise UserError(
+                f"--overlay {file}: it is put on top of each row's config, which is its base; "
+                'leave _base_ out'
+            )
+        if names == ['scale'] and isinstance(statement, ast.Assign):
+            try:
+                scale = str(ast.literal_eval(statement.value))
+            except ValueError:
+                raise UserError(
+                    f'--overlay {file}: scale must be a plain string, as in '
+                    "scale = 'CIFAR-100, 4,000 images, 20 epochs'"
+                ) from None
+        else:
+            body.append(statement)
+    return Overlay(ast.unparse(ast.Module(body, [])), scale)
+
+
+def prepare(
+    items: Sequence[Item], overlay: Optional[Overlay], options: Sequence[str], work_dir: Path
+) -> None:
+    """Fill in ``config``, ``cfg`` and ``options``; write the configs that the overlay asks for.
+
+    Raises:
+        UserError: a config is missing, cannot be read, or has no result that can be compared: better said
+            before the training than after it.
+    """
+    missing = dict.fromkeys(short(item.base) for item in items if not item.base.is_file())
+    if missing:
+        raise UserError(
+            f'no such config: {", ".join(missing)}. To train the other rows, name them with --only'
+        )
+    for item in items:
+        item.config = item.base
+        if overlay is not None:
+            # By what the overlay says: never over a config that something was trained with.
+            item.config = work_dir / 'configs' / overlay.name / f'{item.base.stem}.py'
+            text = f'_base_ = {str(item.base)!r}\n\n{overlay.body}\n'
+            if not item.config.is_file() or item.config.read_text() != text:
+                write_whole(item.config, text)
+        try:
+            cfg = read_config(item.config)
+            chosen = [o for o in options if concerns(o, cfg.get('model'))]
+            merge(cfg, [*item.row.options, *chosen])
+        except Exception as error:
+            where = f'{short(item.base)}{" with the overlay" if overlay else ""}'
+            raise UserError(f'{where}: {error}') from error
+        own = {option.split('=')[0] for option in item.row.options}
+        for option in chosen:
+            if option.split('=')[0] in own:
+                raise UserError(
+                    f'--cfg-options {option} would make another row of {item.row.key}: leave it out'
+                )
+        item.cfg = cfg
+        try:
+            item.metric = main_metric(cfg)
+        except ValueError as error:
+            raise UserError(f'{short(item.base)}: {error}') from error
+        item.options = [*item.row.options, *chosen]
+        if 'run_record' not in (cfg.get('default_hooks') or {}):
+            item.options.append('default_hooks.run_record.type=mmgradaug.RunRecordHook')
+
+
+def concerns(option: str, model: Any) -> bool:
+    """Whether an override is for this model: those of a method are for models that have it."""
+    for part in METHOD_SETTINGS:
+        if option.startswith((f'{part}.', f'{part}=')):
+            for key in part.split('.')[1:]:
+                model = model.get(key) or {}
+            return bool(model)
+    return True
+
+
+def merge(cfg: Any, options: Sequence[str]) -> None:
+    """Put KEY=VALUE on top of a config."""
+    from mmgradaug.launch import parse_options
+
+    cfg.merge_from_dict(parse_options(options))
+
+
+def partner_keys(key: str) -> list[str]:
+    """What the GradAug row of a plain baseline may be called."""
+    other = key.replace('baseline', 'gradaug')
+    return [other, f'{other}_imagenet']
+
+
+def equal_cost_items(items: Sequence[Item]) -> list[tuple[Item, Item, Item]]:
+    """Plain, GradAug and, not yet prepared, plain at equal cost.
+
+    Raises:
+        UserError: there is no baseline, or one without GradAug beside it.
+    """
+    by_key = {item.key: item for item in items}
+    triples = []
+    for plain in items:
+        # The folder of a config may be called baseline too.
+        if 'baseline' not in plain.row.config.rsplit('/', 1)[-1]:
+            continue
+        wanted = partner_keys(plain.key)
+        gradaug = next((by_key[key] for key in wanted if key in by_key), None)
+        if gradaug is None:
+            raise UserError(
+                f'--equal-cost makes {plain.key} as expensive as {" or ".join(wanted)}, which must be '
+                'in the same sweep: name its table or config as well, and let --only leave it in'
+            )
+        triples.append((plain, gradaug, Item(plain.row, list(plain.tables), plain=plain)))
+    if not triples:
+        raise UserError(
+            '--equal-cost is for plain baselines, configs with "baseline" in their name, and there is '
+            'none among the rows'
+        )
+    return triples
+
+
+def stretch(item: Item, source: Item, times: float) -> None:
+    """Prepare ``item`` as ``source`` with so many times its length, schedule and evaluations alike."""
+    unit, length = source.length
+    new = max(1, round(length * times))
+    options = [f'train_cfg.{"max_epochs" if unit == "epochs" else "max_iters"}={new}']
+    # As many evaluations: otherwise the best of more of them would be compared.
+    interval = source.cfg.train_cfg.get('val_interval', 1)
+    options.append(f'train_cfg.val_interval={max(1, round(interval * new / length))}')
+    schedulers = source.cfg.get('param_scheduler') or []
+    several = isinstance(schedulers, (list, tuple))
+    for i, scheduler in enumerate(schedulers if several else [schedulers]):
+        name = f'param_scheduler.{i}' if several else 'param_scheduler'
+        for key in LENGTHS:
+            value = scheduler.get(key)
+            if isinstance(value, (list, tuple)):
+                scaled = ','.join(str(round(v * new / length)) for v in value)
+                options.append(f'{name}.{key}=[{scaled}]')
+            elif isinstance(value, (int, float)) and 0 < value < float('inf'):
+                options.append(f'{name}.{key}={max(1, round(value * new / length))}')
+    item.config, item.metric = source.config, source.metric
+    item.options = [*source.options, *options]
+    item.cfg = type(source.cfg)(source.cfg.to_dict())
+    merge(item.cfg, options)

@@ -1,0 +1,372 @@
+"""Reads run.json and the JSON files of evaluations from work dirs, and says how trainings differ from the paper's."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from mmgradaug.files import UserError, read_json, short
+from mmgradaug.launch import parse_options
+from mmgradaug.resources import CONFIGS
+
+from .results import OTHER, OWN, PAPER, SMALL, Found, Group, Result
+from .runs import RECORD, REQUEST, problem_of, read_config
+from .tables import EQUAL_COST, METRICS, ROWS, TOP1, TOP5, Row
+
+SWEEP = 'sweep.json'  # beside the runs of a sweep: what they share
+LARGEST = 50_000_000  # bytes; annotations of data sets are JSON too
+
+# What decides over a result; the rest of a config is logging, or where things lie.
+DECISIVE = (
+    'model',
+    'data_preprocessor',
+    'train_dataloader',
+    'val_dataloader',
+    'val_evaluator',
+    'optim_wrapper',
+    'param_scheduler',
+    'train_cfg',
+    'custom_hooks',
+)
+# But for these within: speed, paths, repetitions, and how often validation looks.
+WITHOUT_EFFECT = {
+    *('seed', 'label_seed', 'split_seed', 'image_seed', 'split_file', 'num_workers'),
+    *(
+        'persistent_workers',
+        'pin_memory',
+        'prefetch_factor',
+        'data_root',
+        'data_prefix',
+        'ann_file',
+    ),
+    *('download', 'backend_args', 'val_interval', 'val_begin'),
+}
+
+
+def read_work_dirs(folders: Sequence[Path]) -> Found:
+    """What is in the folders, and in those below.
+
+    Raises:
+        UserError: a folder is missing, or has no results.
+    """
+    found = Found()
+    seen: set[Path] = set()
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f'no such folder: {folder}')
+        before = len(seen)
+        for file in sorted(folder.rglob('*.json')):
+            if file.resolve() in seen or file.name == REQUEST:
+                continue
+            if _read_file(file, found):
+                seen.add(file.resolve())
+        if len(seen) == before:
+            raise UserError(
+                f'no results in {folder}: looked there and in all folders below for {RECORD}, which every '
+                'training with our configs leaves in its work dir, and for the JSON files of mmgradaug '
+                'robustness, fgsm, width-curve and extract'
+            )
+    order = (OWN, SMALL, OTHER, PAPER)
+    found.groups.sort(key=lambda group: order.index(group.badge))
+    for number, group in enumerate(found.groups, 1):
+        title = _title(group)
+        same = sum(g.title.startswith(title) for g in found.groups[: number - 1])
+        group.title = f'{title} ({same + 1})' if same else title
+        group.anchor = f'runs-{number}'
+    return found
+
+
+def _read_file(file: Path, found: Found) -> bool:
+    """Add what a file holds; False if it is none of ours."""
+    try:
+        if file.stat().st_size > LARGEST:
+            return False
+        data = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return False
+    entries = data if isinstance(data, list) else [data]
+    if not all(isinstance(entry, dict) for entry in entries) or not entries:
+        return False
+    if file.name == RECORD and data.get('version'):
+        _add_run(file, data, found)
+    elif all('kind' in entry and 'model' in entry for entry in entries):
+        for entry in entries:
+            found.evaluations.setdefault(entry['kind'], []).append(entry)
+    elif 'runs' in entries[0] and 'overlay_body' in entries[0]:
+        _add_old_sweep(file, data, found)
+    else:
+        return False
+    return True
+
+
+def _add_run(file: Path, record: dict[str, Any], found: Found) -> None:
+    folder = file.parent
+    request = read_json(folder / REQUEST) if (folder / REQUEST).is_file() else {}
+    result = result_of(record, request, folder)
+    facts = [(f'{result.label}, seed {result.seed}', _circumstances(record))]
+    shared: dict[str, Any] = {}
+    place = describe(result.config)  # runs of one network and data are shown together
+    if request:
+        work_dir = folder.parents[2]
+        shared = read_json(work_dir / SWEEP) if (work_dir / SWEEP).is_file() else {}
+        place = str(work_dir.resolve())
+        facts.insert(0, ('Sweep', f'{short(work_dir)}: {shared.get("command", "")}'))
+    found.add(Group(*_setting(result, shared, place), facts), [result])
+
+
+def _setting(
+    result: Result, shared: dict[str, Any], place: str
+) -> tuple[tuple[Any, ...], str, str]:
+    """Identity, badge and sentence of a run's group.
+
+    Args:
+        shared: the sweep.json beside it, if it is of a sweep.
+        place: what holds runs together that are of no table.
+    """
+    scale, overlay = shared.get('scale'), shared.get('overlay')
+    options = tuple(shared.get('cfg_options') or ())
+    with_options = f' With {" ".join(options)}.' if options else ''
+    row = ROWS.get(result.key.removesuffix(EQUAL_COST))
+    if row is None:
+        sentence = (scale or describe(result.config)).rstrip('.')
+        return (OWN, place, scale), OWN, f'{sentence}.{with_options}'
+    if scale or overlay:
+        sentence = scale or 'The configs with an overlay that makes them smaller'
+        return (SMALL, scale or overlay, options), SMALL, f'{sentence.rstrip(".")}.{with_options}'
+    if options:
+        small = any(makes_small(option.split('=')[0]) for option in options)
+        badge = SMALL if small else OTHER
+        return (badge, options), badge, f"The rows' configs.{with_options}"
+    # A plain training at equal cost is longer than its row's; the others of its sweep tell the rest.
+    differing = [] if result.key.endswith(EQUAL_COST) else differences(result, row)
+    if not differing:
+        return (
+            (PAPER,),
+            PAPER,
+            "The rows' configs as they are: data, network and length of training.",
+        )
+    badge = SMALL if any(makes_small(key) for key, _, _ in differing) else OTHER
+    return (badge, *((k, value) for k, value, _ in differing)), badge, in_words(differing)
+
+
+def result_of(record: dict[str, Any], request: dict[str, Any], folder: Path) -> Result:
+    """A run's record in the units of the tables."""
+    config = record['config']
+    file = Path(record['config_file'] or folder.name)
+    key = request.get('key') or _key_of(file.stem, config)
+    row = ROWS.get(key)
+    label = request.get('label') or (row.label if row else key)
+    status = 'done' if record['status'] == 'done' else _progress(record)
+    status = problem_of(record) or status
+    evaluations = record['evaluations']
+    names = evaluations[-1]['metrics'] if evaluations else {}
+    curves = {
+        name: [
+            (e['iteration'], scaled(name, e['metrics'][name]))
+            for e in evaluations
+            if e['metrics'].get(name) is not None
+        ]
+        for name in names
+    }
+    return Result(
+        key,
+        label,
+        record['seed'],
+        folder,
+        config,
+        status,
+        {name: scaled(name, v) for name, v in record['last'].items() if v is not None},
+        {name: scaled(name, v) for name, v in record['best'].items() if v is not None},
+        curves,
+        [(w['iteration'], w['loss']) for w in record['training'] if w['loss'] is not None],
+        record['iterations'],
+        record['length'] if record['unit'] == 'epoch' else None,
+        record['seconds_per_iteration'],
+        record['train_seconds'],
+        record['peak_memory_mb'],
+        record['world_size'],
+        record['device'],
+        request.get('metric'),
+    )
+
+
+def scaled(name: str, value: float) -> float:
+    return METRICS[name].factor * value if name in METRICS else value
+
+
+def _progress(record: dict[str, Any]) -> str:
+    return f'unfinished: iteration {record["iterations"]} of {record["max_iters"]}'
+
+
+def _circumstances(record: dict[str, Any]) -> str:
+    versions = ', '.join(f'{k} {v}' for k, v in record['versions'].items())
+    commit = record['commit'] or 'not from a checkout'
+    dirty = ' with changed files' if record['dirty'] else ''
+    return (
+        f'{describe(record["config"], with_length=True)}; {record["world_size"]} x {record["device"]}; '
+        f'{versions}; commit {commit}{dirty}; {record["started"]} to {record["updated"]}'
+    )
+
+
+def _key_of(stem: str, config: dict[str, Any]) -> str:
+    """The key of the row that a config trains: rows that share a file are told apart by options."""
+    rows = [row for row in ROWS.values() if Path(row.config).stem == stem]
+    for row in sorted(rows, key=lambda row: -len(row.options)):
+        if all(_at(config, k) == v for k, v in parse_options(row.options).items()):
+            return row.key
+    return stem
+
+
+def _at(config: Any, key: str) -> Any:
+    for part in key.split('.'):
+        config = config.get(part) if isinstance(config, dict) else None
+    return config
+
+
+def _add_old_sweep(file: Path, sweep: dict[str, Any], found: Found) -> None:
+    """sweep.json of versions before run.json, which held all runs."""
+    options = tuple(sweep.get('cfg_options') or ())
+    scale = sweep.get('scale') or ''
+    sentence = f'{scale.rstrip(".")}. With {" ".join(options)}.' if options else scale
+    badge = SMALL if sweep.get('overlay') else OTHER
+    facts = [('Sweep', f'{sweep.get("created")}, commit {sweep.get("commit")}: {sweep["command"]}')]
+    results = []
+    for run in sweep['runs']:
+        each = 1
+        if run.get('step_unit') == 'epoch' and run.get('iterations'):
+            each = run['iterations'] // run['epochs']
+        last = {TOP1: run.get('top1'), TOP5: run.get('top5')}
+        results.append(
+            Result(
+                run['key'],
+                run.get('label') or run['key'],
+                run['seed'],
+                file,
+                status=run['status'],
+                last={k: v for k, v in last.items() if v is not None},
+                best={TOP1: run['best_top1']} if run.get('best_top1') is not None else {},
+                curves={TOP1: [(step * each, value) for step, value in run.get('curve') or []]},
+                iterations=run.get('iterations'),
+                epochs=run.get('epochs'),
+                seconds=run.get('seconds_per_iteration'),
+                total_seconds=run.get('train_seconds'),
+                memory=run.get('peak_memory_mb'),
+            )
+        )
+    found.add(Group((badge, scale, options, str(file)), badge, sentence, facts), results)
+
+
+# How a training differs from the paper's
+
+
+@cache
+def reference(key: str) -> dict[str, Any]:
+    """A row's config as it is now, as JSON has it; empty if there is none."""
+    row = ROWS[key]
+    file = CONFIGS / row.config
+    if not file.is_file():
+        return {}
+    cfg = read_config(file)
+    cfg.merge_from_dict(parse_options(row.options))
+    return json.loads(json.dumps(cfg.to_dict(), default=str))
+
+
+def differences(result: Result, row: Row) -> list[tuple[str, str, str]]:
+    """(key, value, the row's) where a run's config trains otherwise than the row's."""
+    wanted_config = reference(row.key)
+    if not wanted_config:
+        return [(f'configs/{row.config}', 'not compared', 'missing here')]
+    trained, wanted = dict(_flat(result.config)), dict(_flat(wanted_config))
+    for values in (trained, wanted):  # the same images, read from a folder
+        for key, value in values.items():
+            if key.endswith('dataset.type') and value == 'mmgradaug.ImageFolder':
+                values[key] = f'CIFAR{values.get("data_preprocessor.num_classes")}'
+    batch = 'train_dataloader.batch_size'
+    # Eight GPUs with 64 images each are one with 512.
+    if batch in trained:
+        trained[batch] *= result.world_size
+        base = (wanted_config.get('auto_scale_lr') or {}).get('base_batch_size')
+        wanted[batch] = base or wanted.get(batch)
+    nothing = 'absent'
+    return [
+        (key, str(trained.get(key, nothing)), str(wanted.get(key, nothing)))
+        for key in sorted(trained.keys() | wanted.keys())
+        if trained.get(key, nothing) != wanted.get(key, nothing)
+    ]
+
+
+def _flat(value: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
+    """The leaves of a config that may change a result."""
+    parts = prefix.split('.')
+    if prefix and (parts[0] not in DECISIVE or set(parts) & WITHOUT_EFFECT):
+        return
+    if prefix == 'val_dataloader.batch_size':
+        return
+    if isinstance(value, dict):
+        items: Iterable[tuple[Any, Any]] = value.items()
+    elif isinstance(value, list) and any(isinstance(entry, dict) for entry in value):
+        items = enumerate(value)
+    else:
+        yield prefix, value
+        return
+    for key, entry in items:
+        yield from _flat(entry, f'{prefix}.{key}' if prefix else str(key))
+
+
+def makes_small(key: str) -> bool:
+    """Whether a difference makes a training smaller; elsewhere it makes another one of it."""
+    parts = key.split('.')
+    return parts[0] == 'train_cfg' or '_dataloader.dataset' in key or 'backbone' in parts[1:]
+
+
+def in_words(differing: Sequence[tuple[str, str, str]], most: int = 8) -> str:
+    parts = [f"{k} {value} (the row's config: {wanted})" for k, value, wanted in differing[:most]]
+    if len(differing) > most:
+        parts.append(f'{len(differing) - most} more')
+    return f"Not as the rows' configs: {'; '.join(parts)}."
+
+
+def describe(config: dict[str, Any], with_length: bool = False) -> str:
+    """Network and data of a training, in short."""
+    if not config:
+        return ''
+    model = config.get('model') or {}
+    loader = config.get('train_dataloader') or {}
+    parts = [_described(model.get('backbone') or {}), _described(_data_of(config))]
+    if with_length:
+        loop = config.get('train_cfg') or {}
+        parts.append(f'{loader.get("batch_size")} images an iteration and process')
+        for key, unit in (('max_epochs', 'epochs'), ('max_iters', 'iterations')):
+            if key in loop:
+                parts.append(f'{loop[key]} {unit}')
+    return ', '.join(parts)
+
+
+def _data_of(config: dict[str, Any]) -> dict[str, Any]:
+    dataset = (config.get('train_dataloader') or {}).get('dataset') or {}
+    while isinstance(dataset.get('dataset'), dict):  # one that repeats another, for instance
+        dataset = dataset['dataset']
+    return dataset
+
+
+def _described(part: dict[str, Any]) -> str:
+    numbers = [
+        f'{key} {value}'
+        for key, value in part.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+        if key not in WITHOUT_EFFECT
+    ]
+    name = str(part.get('type', 'unknown')).rsplit('.', 1)[-1].removeprefix('Slimmable')
+    return f'{name} ({", ".join(numbers)})' if numbers else name
+
+
+def _title(group: Group) -> str:
+    if group.badge == PAPER:
+        return "The paper's setting"
+    config = next(iter(group.results.values()))[0].config
+    if config and group.sentence.startswith(describe(config)):
+        parts = [config['model'].get('backbone') or {}, _data_of(config)]
+        return ' on '.join(_described(part).split(' (')[0] for part in parts)
+    first = group.sentence.split('. ')[0].rstrip('.')
+    return first if len(first) <= 90 else f'{first[:87]}...'

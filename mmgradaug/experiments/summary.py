@@ -1,0 +1,247 @@
+"""Results as tables: methods beside one another, and beside the paper's numbers."""
+
+import statistics
+from collections.abc import Sequence
+from typing import Any, Optional
+
+from mmgradaug.grids import Grid
+
+from .results import Difference, Found, Group, Result, difference, mean_and_deviation
+from .tables import EQUAL_COST, METRICS, TOP1, Row, Table, baseline_of
+
+NO_RUN, NOTHING = 'no run', '–'
+
+
+def number(value: Optional[float], deviation: Optional[float] = None, digits: int = 2) -> str:
+    if value is None:
+        return NOTHING
+    return f'{value:.{digits}f}' + ('' if deviation is None else f' ± {deviation:.{digits}f}')
+
+
+def signed(value: Optional[float]) -> str:
+    return NOTHING if value is None else f'{value:+.2f}'.replace('-', '−')
+
+
+def difference_in_cell(found: Optional[Difference], seeds: int) -> str:
+    """A difference with its standard error, or why it has none."""
+    if found is None:
+        return NOTHING
+    if found.error is not None:
+        pairs = '' if found.pairs == seeds else f' ({found.pairs} pairs)'
+        return f'{signed(found.mean)} ± {found.error:.2f}{pairs}'
+    return f'{signed(found.mean)} ({"1 pair" if found.pairs else "no common seed"})'
+
+
+def metric_name(metric: str) -> str:
+    return METRICS[metric].name if metric in METRICS else metric
+
+
+def mean_cell(results: Sequence[Result], metric: str) -> str:
+    values = [result.last[metric] for result in results if metric in result.last]
+    if len(values) < len(results):  # a mean over some of the seeds would stand beside one over all
+        return NOTHING
+    return number(*mean_and_deviation(values))
+
+
+def seconds_of(results: Sequence[Result]) -> Optional[float]:
+    values = [result.seconds for result in results if result.seconds]
+    return statistics.median(values) if values else None
+
+
+def ordered_keys(group: Group) -> list[str]:
+    """In the paper's order, a plain training first and its longer one after it."""
+    keys = list(group.results)
+    plain = [key for key in keys if group.plain_key(key) == key]
+    order = []
+    for key in [*plain, *keys]:
+        if key not in order and not key.endswith(EQUAL_COST):
+            order += [key, *([key + EQUAL_COST] if key + EQUAL_COST in keys else [])]
+    return [*order, *(key for key in keys if key not in order)]
+
+
+def label_of(group: Group, key: str) -> str:
+    label = group.results[key][0].label
+    if key.endswith(EQUAL_COST) and 'equal cost' not in label:
+        label += ', equal cost'
+    labels = [results[0].label for results in group.results.values()]
+    return label if labels.count(label) < 2 else f'{label} ({key})'
+
+
+def summary(group: Group) -> Grid:
+    """Every method of a group: its metrics, differences, cost and memory."""
+    metrics = group.metrics[:2]
+    longer = any(key.endswith(EQUAL_COST) for key in group.results)
+    main = metrics[0] if metrics else ''
+    head = ['method', 'seeds', *map(metric_name, metrics), 'to plain']
+    head += [*(['to plain, equal cost'] if longer else []), 'length', 'ms/iteration', 'memory']
+    rows = []
+    for key in ordered_keys(group):
+        results = group.results[key]
+        plain_key = group.plain_key(key)
+        plain = group.results.get(plain_key or '', [])
+        cells = [label_of(group, key), str(len(results))]
+        cells += [mean_cell(results, metric) for metric in metrics]
+        is_plain = key == plain_key
+        cells.append(
+            NOTHING
+            if is_plain or not main
+            else difference_in_cell(difference(results, plain, main), len(results))
+        )
+        if longer:
+            other = group.results.get(f'{plain_key}{EQUAL_COST}', [])
+            compared = None
+            if not is_plain and not key.endswith(EQUAL_COST):
+                compared = difference(results, other, main)
+            cells.append(difference_in_cell(compared, len(results)))
+        cells += [_length(results), _time(results, plain if not is_plain else []), _memory(results)]
+        rows.append(cells)
+    notes = (
+        f'{group.sentence.rstrip(".")}. Final weights, mean ± deviation over seeds; differences: mean over '
+        'common seeds ± standard error; time of an iteration: median.'
+    )
+    return Grid(group.title, head, rows, notes, group.badge)
+
+
+def _length(results: Sequence[Result]) -> str:
+    lengths = sorted({result.iterations for result in results if result.iterations})
+    ends = [f'{length:,}' for length in dict.fromkeys([*lengths[:1], *lengths[-1:]])]
+    epochs = {result.epochs for result in results} - {None}
+    text = ' to '.join(ends) or NOTHING
+    return f'{text} ({epochs.pop()} epochs)' if len(epochs) == 1 else text
+
+
+def _time(results: Sequence[Result], plain: Sequence[Result]) -> str:
+    seconds, of_plain = seconds_of(results), seconds_of(plain)
+    if seconds is None:
+        return NOTHING
+    times = f' ({seconds / of_plain:.2f}×)' if of_plain else ''
+    return f'{1000 * seconds:.3g}{times}'
+
+
+def _memory(results: Sequence[Result]) -> str:
+    memory = [result.memory for result in results if result.memory]
+    return f'{max(memory):,.0f} MB' if memory else NOTHING
+
+
+def verdict(group: Group) -> str:
+    """In a sentence how GradAug compares; chosen by the order of methods, not by outcome."""
+    if not group.metrics:
+        return ''
+    metric = group.metrics[0]
+    keys = sorted(ordered_keys(group), key=lambda key: group.results[key][0].label != 'GradAug')
+    for key in keys:
+        if key.endswith(EQUAL_COST) or not group.results[key][0].is_gradaug:
+            continue
+        plain_key = group.plain_key(key)
+        if plain_key is None:
+            continue
+        sentences = []
+        for other, what in (
+            (plain_key + EQUAL_COST, 'plain training at equal cost'),
+            (plain_key, 'plain training of the same length'),
+        ):
+            found = difference(group.results[key], group.results.get(other, []), metric)
+            if found is not None:
+                name = metric_name(metric).removesuffix(' %')
+                sentences.append(_sentence(label_of(group, key), found, what, name))
+        return ' '.join(sentences)
+    return 'No GradAug run beside a plain one.'
+
+
+def _sentence(label: str, found: Difference, what: str, name: str) -> str:
+    direction = 'above' if found.mean >= 0 else 'below'
+    text = f'{label} is {abs(found.mean):.1f} points of {name} {direction} {what}'
+    if not found.pairs:
+        return f'{text}; they have no common seed.'
+    text += f' (better with {found.better} of {found.pairs} seeds'
+    if found.error is None:
+        return f'{text}); one seed cannot tell a difference from chance.'
+    text += f', standard error {found.error:.1f})'
+    if abs(found.mean) > 2 * found.error:
+        return f'{text}, more than two standard errors.'
+    return f'{text}: less than two standard errors, so it may be chance.'
+
+
+def paper_grid(table: Table, group: Group) -> Grid:
+    """A table of the paper with ours beside it."""
+    metrics = [m for m in METRICS if any(m in row.figures for row in table.rows)]
+    metrics = metrics or group.metrics[:1]  # Figure 2 prints no numbers
+    names = [metric_name(metric) for metric in metrics]
+    head = ['method', *(f'paper: {name}' for name in names), 'paper: to baseline']
+    head += [*(f'ours: {name}' for name in names), 'ours: to baseline', 'seeds']
+    rows: list[list[str]] = []
+    heading = None
+    for row in table.rows:
+        of = f'In the paper: {row.network}, {row.dataset}'
+        if of != heading:
+            rows.append([of])
+            heading = of
+        rows.append(_paper_row(row, table, group, metrics))
+    note = f'{table.note} ' if table.note else ''
+    return Grid(table.title, head, rows, f'{note}Ours: {group.sentence}', group.badge)
+
+
+def _paper_row(row: Row, table: Table, group: Group, metrics: Sequence[str]) -> list[str]:
+    base = baseline_of(row, table)
+    is_base = base is not None and base.key == row.key
+    main = metrics[0]
+    cells = [row.label]
+    cells += [
+        number(row.figures.get(metric), row.deviation if metric == main else None)
+        for metric in metrics
+    ]
+    gain = None
+    if base is not None and not is_base and main in row.figures and main in base.figures:
+        gain = row.figures[main] - base.figures[main]
+    cells.append(signed(gain))
+    results = group.results.get(row.key, [])
+    if not results:
+        return [*cells, NO_RUN, *[NOTHING] * (len(metrics) + 1)]
+    plain = group.results.get(base.key, []) if base else []
+    found = None if is_base else difference(results, plain, main)
+    return [
+        *cells,
+        *(mean_cell(results, metric) for metric in metrics),
+        difference_in_cell(found, len(results)),
+        str(len(results)),
+    ]
+
+
+def cost_grid(table: Table, found: Found) -> Grid:
+    """Table 2: from runs of the paper's setting where there are any, else extrapolated."""
+    head = ['method']
+    for whose in ('paper', 'ours'):
+        head += [f'{whose}: {what}' for what in ('epochs', 'MB', 'min/epoch', 'hours', 'top-1 %')]
+    head.append('ours is')
+    measured = {entry['model']['name']: entry for entry in found.evaluations.get('cost', [])}
+    rows = []
+    for row in table.rows:
+        assert row.cost is not None
+        cells = [row.label, *map(str, row.cost), number(row.figures[TOP1], digits=1)]
+        runs = [r for g in found.groups for r in g.results.get(row.key, []) if r.epochs]
+        if runs:
+            hours = statistics.fmean(run.total_seconds or 0.0 for run in runs) / 3600
+            epochs = runs[0].epochs or 1
+            cells += [str(epochs), _memory(runs), number(60 * hours / epochs), number(hours)]
+            cells += [mean_cell(runs, TOP1), f'{len(runs)} run(s), {runs[0].device}']
+        elif row.key in measured:
+            cells += _extrapolated(measured[row.key])
+        else:
+            cells += [NO_RUN, *[NOTHING] * 5]
+        rows.append(cells)
+    notes = (
+        f'{table.note} Hours: of training iterations alone. Extrapolated: mmgradaug cost timed some '
+        'iterations of the config, and nothing was trained.'
+    )
+    return Grid(table.title, head, rows, notes)
+
+
+def _extrapolated(entry: dict[str, Any]) -> list[str]:
+    return [
+        str(entry['epochs'] or NOTHING),
+        f'{entry["peak_memory_mb"]:,.0f} MB',
+        number(entry['minutes_per_epoch']),
+        number(entry['total_hours']),
+        NOTHING,
+        f'extrapolated from {entry["iterations"]} iterations, {entry["device"]}',
+    ]

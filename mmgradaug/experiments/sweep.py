@@ -1,0 +1,328 @@
+"""``mmgradaug sweep``: rows of the paper's tables, or any configs, trained with several seeds each."""
+
+import argparse
+import fcntl
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Optional
+
+from mmgradaug.files import UserError, read_json, short, write_json
+from mmgradaug.grids import Grid, show
+
+from .items import (
+    DATASET_SEEDS,
+    Item,
+    Overlay,
+    equal_cost_items,
+    prepare,
+    read_overlay,
+    select,
+    stretch,
+)
+from .reading import SWEEP, read_work_dirs
+from .runs import Run, cost_ratio, remove, train_all, usable_cpus
+from .summary import summary, verdict
+from .watch import Watch
+
+FOLD = 'train_dataloader.dataset.fold'
+# What a sweep sets itself in each run.
+OWN_SETTINGS = ('randomness.seed', 'work_dir', 'train_dataloader.dataset.split_file', FOLD)
+GRADAUG_COST = (
+    2.7  # times a plain iteration: the paper's setting, for the time left before it is measured
+)
+
+Triple = tuple[Item, Item, Item]  # plain, GradAug, plain at equal cost
+
+
+class Sweep:
+    """Several trainings in one folder, ``work_dir/runs/KEY/seedN`` each, and ``sweep.json`` beside them.
+
+    The file holds what they share: the command, the overlay and its scale, the overrides, and the
+    measured cost of GradAug that decides how long plain training at equal cost is.
+
+    Args:
+        args: the command line's; see :func:`check_arguments`.
+
+    Raises:
+        UserError: a table, config or option is wrong.
+    """
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.folder: Path = args.work_dir
+        self.items = select(args.names, args.only)
+        self.triples: list[Triple] = equal_cost_items(self.items) if args.equal_cost else []
+        self.overlay: Optional[Overlay] = read_overlay(args.overlay)
+        self.file = self.folder / SWEEP
+        old = read_json(self.file) if self.file.is_file() else {}
+        self.setting = {
+            'overlay': self.overlay.body if self.overlay else None,
+            'cfg_options': list(args.cfg_options),
+        }
+        same = not old or all(old.get(key) == value for key, value in self.setting.items())
+        if not same and not (args.overwrite or args.list):
+            raise UserError(
+                f'{short(self.file)} is of another --overlay or other --cfg-options: use another '
+                '--work-dir, or --overwrite to train anew what is there'
+            )
+        self.data: dict[str, Any] = {
+            'command': shlex.join(args.tool),
+            'created': datetime.now().astimezone().isoformat(timespec='seconds'),
+            'scale': self.overlay.scale if self.overlay else None,
+            **self.setting,
+            'equal_cost': dict(old.get('equal_cost', {})) if same else {},
+        }
+
+    @property
+    def seeds(self) -> range:
+        return range(self.args.seeds)
+
+    def prepare(self) -> None:
+        """Read all configs; see that nothing else lies where the runs go.
+
+        Raises:
+            UserError: a config cannot be read, or something else was trained there.
+        """
+        args = self.args
+        prepare(self.items, self.overlay, args.cfg_options, self.folder)
+        if args.iterations:
+            for item in self.items:
+                stretch(item, item, args.iterations / item.length[1])
+        if args.slurm or (args.device == 'gpu' and not self.overlay):
+            for item in self.items:
+                check_batch(item, args)
+        outdated = [run for item in self.items for run in self._there(item) if run.holds_another]
+        changed = {run.key for run in outdated}
+        for plain, gradaug, longer in self.triples:
+            known = self.data['equal_cost'].get(longer.key)
+            if known is None or changed & {plain.key, gradaug.key}:
+                # The cost is measured anew, so what was trained for another length does not count.
+                self.data['equal_cost'].pop(longer.key, None)
+                folder = self.folder / 'runs' / longer.key
+                outdated += [Run(longer.key, -1, f, f) for f in sorted(folder.glob('seed*'))]
+            else:
+                stretch(longer, plain, known)
+                outdated += [run for run in self._there(longer) if run.holds_another]
+        if outdated and not args.overwrite:
+            raise UserError(
+                'config or options have changed since these were trained:\n'
+                + '\n'.join(f'  {short(run.folder)}' for run in outdated)
+                + '\nUse another --work-dir, or --overwrite to train them anew'
+            )
+        for (
+            run
+        ) in outdated:  # of seeds that this command does not ask for, too: means mix no trainings
+            remove(run.folder)
+
+    def _there(self, item: Item) -> list[Run]:
+        """The runs of an item that exist, whether this command asks for their seeds or not."""
+        folder = self.folder / 'runs' / item.key
+        found = [int(path.name[4:]) for path in folder.glob('seed*') if path.name[4:].isdigit()]
+        return [self.make_run(item, seed) for seed in sorted(found)]
+
+    def make_run(self, item: Item, seed: int) -> Run:
+        args = self.args
+        dataset = item.cfg.get('train_dataloader', {}).get('dataset', {})
+        options = [*item.options, f'randomness.seed={seed}']
+        options += [f'train_dataloader.dataset.{k}={seed}' for k in DATASET_SEEDS if k in dataset]
+        if args.folds:
+            options.append(f'{FOLD}={seed}')
+        if 'split_file' in dataset:
+            options.append(f'train_dataloader.dataset.split_file={self._split_file(dataset, seed)}')
+        arguments = []
+        if args.auto_scale_lr and 'base_batch_size' in (item.cfg.get('auto_scale_lr') or {}):
+            arguments.append('--auto-scale-lr')
+        if args.slurm:
+            arguments.append('--launcher=slurm')
+        about = {
+            'label': item.label,
+            'tables': item.tables,
+            'config': str(item.row.config),
+            'scale': self.data['scale'],
+            'metric': item.metric,
+        }
+        folder = self.folder / 'runs' / item.key / f'seed{seed}'
+        return Run(
+            item.key, seed, folder, item.config, options, arguments, about, args.device == 'gpu'
+        )
+
+    def _split_file(self, dataset: Any, seed: int) -> Path:
+        """Which images have labels; one file for all methods."""
+        name = dataset.get('of', 'dataset').rsplit('.', 1)[-1].lower()
+        part = 'fold' if self.args.folds else 'split'
+        return self.folder / 'splits' / f'{name}_{dataset.get("num_labels")}_{part}{seed}.json'
+
+    def runs_of(self, items: Sequence[Item]) -> list[Run]:
+        """The first seed of every row before the second of any: there is a whole table early on."""
+        return [self.make_run(item, seed) for seed in self.seeds for item in items]
+
+    def train(self, keep_going: bool = True) -> Watch:
+        """Train everything here; a plain baseline at equal cost as soon as its length is known."""
+        weights = {item.key: GRADAUG_COST if item.is_gradaug else 1.0 for item in self.items}
+        weights |= {longer.key: GRADAUG_COST for _, _, longer in self.triples}
+        watch = Watch(weights)
+        runs = self.runs_of(self.items)
+        watch.expect(runs)
+        longer_runs = [
+            Run(longer.key, seed, self.folder, longer.base)
+            for _, _, longer in self.triples
+            for seed in self.seeds
+        ]
+        watch.expect(longer_runs)
+        todo = list(self.triples)
+        print(f'{watch.count} trainings, {self.args.jobs} side by side.', flush=True)
+
+        def more() -> list[Run]:
+            for triple in list(todo):
+                plain, gradaug, longer = triple
+                pair = [run for run in runs if run.key in (plain.key, gradaug.key)]
+                if any(run in watch.failures for run in pair):
+                    todo.remove(triple)
+                    for seed in self.seeds:
+                        run = Run(longer.key, seed, self.folder, longer.base)
+                        watch.failures[run] = f'{longer.key}: not trained, as its cost is not known'
+                elif all(run.is_timed for run in pair):
+                    todo.remove(triple)
+                    watch.say(self.plan_equal_cost(triple, pair))
+                    return self.runs_of([longer])
+            return []
+
+        train_all(runs, self.args.jobs, watch, more, keep_going)
+        return watch
+
+    def plan_equal_cost(self, triple: Triple, pair: Sequence[Run]) -> str:
+        """Measure the cost, unless that was done before: another ratio would make another training."""
+        plain, gradaug, longer = triple
+        ratio = self.data['equal_cost'].get(longer.key)
+        if ratio is None:
+            ratio = cost_ratio(*([r for r in pair if r.key == i.key] for i in (plain, gradaug)))
+            self.data['equal_cost'][longer.key] = ratio
+        stretch(longer, plain, ratio)
+        self.write()
+        unit, length = longer.length
+        return (
+            f'{gradaug.key} took {ratio:.2f} times as long an iteration as {plain.key} (median), so '
+            f'plain training at equal cost gets {length} {unit}.'
+        )
+
+    def write(self) -> None:
+        write_json(self.file, self.data)
+
+    def everything(self) -> list[Item]:
+        return [*self.items, *(longer for _, _, longer in self.triples)]
+
+
+def check_batch(item: Item, args: argparse.Namespace) -> None:
+    """Raise UserError if the learning rate is for another total batch."""
+    base = (item.cfg.get('auto_scale_lr') or {}).get('base_batch_size')
+    gpus = args.gpus if args.slurm else 1
+    batch = gpus * item.cfg.train_dataloader.get('batch_size', 1)
+    if base not in (None, batch) and not args.auto_scale_lr:
+        raise UserError(
+            f'{short(item.base)}: its learning rate is for {base} images an iteration; '
+            f'with {gpus} GPU(s) it is {batch}: add --auto-scale-lr, or take '
+            + ('another --gpus' if args.slurm else 'another batch_size by --overlay')
+        )
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Two sweeps in one work dir would empty each other's runs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / '.lock').open('w') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f'another sweep is at work in {short(folder)}: wait for it, or use another --work-dir'
+            ) from error
+        yield
+
+
+def list_rows(sweep: Sweep) -> None:
+    """What would be trained, and what is done. Writes nothing."""
+    rows = []
+    for item in sweep.everything():
+        folders = sorted((sweep.folder / 'runs' / item.key).glob('seed*'))
+        records = [read_json(f / 'run.json') for f in folders if (f / 'run.json').is_file()]
+        done = sum(record.get('status') == 'done' for record in records)
+        paper = ', '.join(f'{v:g}' for v in item.row.figures.values())
+        exists = '' if item.base.is_file() else ' (missing)'
+        config = short(item.base) + exists
+        total = max(sweep.args.seeds, len(folders))
+        rows.append([item.key, item.label, config, paper or '-', f'{done} of {total}'])
+    show(Grid('', ['row', 'method', 'config', 'paper', 'done'], rows))
+
+
+def run(args: argparse.Namespace) -> None:
+    """The command. Raises UserError if it is wrong, or a training failed."""
+    check_arguments(args)
+    sweep = Sweep(args)
+    if args.list:
+        list_rows(sweep)
+        return
+    with locked(args.work_dir):
+        sweep.prepare()
+        sweep.write()
+        failures = {}
+        if args.slurm:
+            from .slurm import submit
+
+            submit(sweep)
+        else:
+            failures = sweep.train().failures
+    show_results(args.work_dir)
+    if failures:
+        # One cause may have left out several.
+        messages = '\n\n'.join(dict.fromkeys(failures.values()))
+        raise UserError(
+            f'{len(failures)} trainings failed; the same command tries them again.\n{messages}'
+        )
+
+
+def show_results(work_dir: Path) -> None:
+    """The tables of what is in a work dir so far."""
+    if not list(work_dir.glob('runs/*/*/run.json')):
+        return
+    for group in read_work_dirs([work_dir]).groups:
+        print()
+        show(summary(group))
+        print(verdict(group))
+    print(f'\nA page with curves: mmgradaug report {short(work_dir)}')
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Fill in what depends on the machine.
+
+    Raises:
+        UserError: arguments that do not go together.
+    """
+    if args.slurm and args.device:
+        raise UserError('--device is of trainings here, without --slurm')
+    if not args.slurm and (args.srun_args or args.resubmit):
+        raise UserError('--srun-args and --resubmit are for --slurm PARTITION')
+    if args.device in (None, 'gpu'):
+        has_gpu = not args.slurm and gpu_is_there()
+        if args.device and not has_gpu:
+            raise UserError(
+                '--device gpu: PyTorch sees no GPU here; see mmgradaug doctor, or --device cpu'
+            )
+        args.device = 'gpu' if has_gpu else 'cpu'
+    if args.jobs is None:
+        args.jobs = 1 if args.device == 'gpu' else min(4, usable_cpus())
+    for option in args.cfg_options:
+        key = option.split('=')[0]
+        if '=' not in option:
+            raise UserError(f'--cfg-options takes KEY=VALUE, got {option!r}')
+        if key in OWN_SETTINGS or key.rsplit('.', 1)[-1] in DATASET_SEEDS:
+            raise UserError(f'--cfg-options: {key} is set here; use --seeds, --folds, --work-dir')
+    args.work_dir = args.work_dir.resolve()
+
+
+def gpu_is_there() -> bool:
+    import torch
+
+    return torch.cuda.is_available()

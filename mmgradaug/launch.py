@@ -1,0 +1,145 @@
+"""What training and testing share: OpenMMLab's flags, running without a GPU, strictness on checkpoints."""
+
+import argparse
+import os
+import pickle
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from mmengine.config import Config, DictAction
+from mmengine.runner import CheckpointLoader
+
+from .checkpoint import weights_of
+from .engine.config_check import problems_of
+from .loading import loading_report, unwrapped
+from .resources import find_config
+
+# MMDetection imports imagecorruptions where it is installed; nobody here can mend that.
+warnings.filterwarnings('ignore', 'pkg_resources is deprecated as an API', UserWarning)
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--work-dir', help='where logs and checkpoints go')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override settings of the config, e.g. --cfg-options train_dataloader.batch_size=128 '
+        'model.gradaug.min_width=0.8; a list as key="[a,b]", without white space',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='how the processes of a distributed run are started (tools/dist_*.sh set it)',
+    )
+    # Older launchers pass it instead of setting LOCAL_RANK.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """The config with the command line's say: launcher, work dir, options, and what a CPU needs."""
+    config = find_config(args.config)
+    if config is None:
+        sys.exit(f'{sys.argv[0]}: no such config: {args.config}')
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = Config.fromfile(config)
+    cfg.launcher = args.launcher
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    problems = problems_of(cfg)
+    if problems:
+        sys.exit('\n'.join([f'{args.config}:', *(f'  {problem}' for problem in problems)]))
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        loader: Any = cfg.get(name) or {}
+        if loader.get('pin_memory') and not torch.cuda.is_available():
+            loader.pin_memory = False
+        if loader.get('persistent_workers') and loader.get('num_workers', 0) == 0:
+            loader.persistent_workers = False  # PyTorch refuses it without workers
+    return cfg
+
+
+def parse_options(options: Sequence[str]) -> dict[str, Any]:
+    """KEY=VALUE, as ``--cfg-options`` takes them, for ``Config.merge_from_dict``."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='*', action=DictAction)
+    return parser.parse_args(['--cfg-options', *options]).cfg_options or {}
+
+
+def prepare_launch(cfg: Config) -> None:
+    """Make a distributed run work without a GPU too, and refuse more processes than GPUs."""
+    if cfg.launcher != 'pytorch':
+        return
+    processes = int(os.environ.get('LOCAL_WORLD_SIZE', 1))
+    if torch.cuda.is_available():
+        if processes > torch.cuda.device_count():
+            sys.exit(
+                f'{processes} processes were started on a machine with {torch.cuda.device_count()} '
+                'GPUs: start one a GPU'
+            )
+        return
+    # MMEngine would set a CUDA device before it starts the process group, and tell DDP of one.
+    dist.init_process_group('gloo')
+    cfg.model_wrapper_cfg = cfg.get('model_wrapper_cfg') or dict(
+        type='MMDistributedDataParallel', broadcast_buffers=False
+    )
+    cfg.model_wrapper_cfg.device_ids = None
+
+
+def require_checkpoint(checkpoint: str) -> None:
+    """Exit if there is no such file; of a URL nothing is known yet."""
+    if '://' not in checkpoint and not Path(checkpoint).is_file():
+        sys.exit(f'{sys.argv[0]}: no such checkpoint: {checkpoint}')
+
+
+def check_fits(model: torch.nn.Module, checkpoint: str, config: str) -> None:
+    """Exit if a weight is missing, too many or of another shape; MMEngine would only warn of it.
+
+    What counts is what loading reports, through wrappers for distribution and test-time augmentation.
+    """
+    try:
+        loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        sys.exit(f'{checkpoint} is not a checkpoint that PyTorch can read: {error}')
+    except (FileNotFoundError, IsADirectoryError) as error:
+        sys.exit(f'{checkpoint}: {error}')
+    try:
+        weights = weights_of(loaded)
+    except ValueError as error:
+        sys.exit(f'{checkpoint} {error}')
+    wanted = unwrapped(model).state_dict()
+    report = loading_report(model, weights)
+    differing = sorted([*report.lacking, *report.unexpected])
+    if not differing and not all(torch.isfinite(v).all() for v in weights.values()):
+        names = [name for name, value in weights.items() if not torch.isfinite(value).all()]
+        sys.exit(
+            f'{checkpoint} holds weights that are not finite ({len(names)} of {len(weights)}, {names[0]} for '
+            'instance): its training had gone wrong. Take an earlier one'
+        )
+    if differing:
+        lines = [
+            f'  {name}: {_shape(weights, name, "missing")} in the checkpoint, '
+            f'{_shape(wanted, name, "unknown")} in the model'
+            for name in differing[:5]
+        ]
+        if len(differing) > 5:
+            lines.append(f'  ... and {len(differing) - 5} more')
+        fits = (
+            'nothing in it fits' if len(differing) == len({*wanted, *weights}) else 'the rest fits'
+        )
+        lines.insert(0, f'  {len(differing)} of {len({*wanted, *weights})} weights differ, {fits}')
+        sys.exit('\n'.join([f'{checkpoint} is not a checkpoint of {config}:', *lines]))
+
+
+def _shape(weights: Mapping[str, Any], name: str, otherwise: str) -> Any:
+    return tuple(getattr(weights[name], 'shape', ())) if name in weights else otherwise

@@ -1,0 +1,39 @@
+"""mmgradaug cost: some iterations, and what follows for a whole training."""
+
+import json
+
+import pytest
+from command_line import exit_code, mmgradaug
+
+CONFIG = 'cifar/baseline_resnet110_cifar10.py'
+TINY = [
+    'model.backbone.depth=20',
+    'train_dataloader.num_workers=0',
+    'train_dataloader.persistent_workers=False',
+]
+
+
+def test_iterations_are_timed_and_extrapolated(tmp_path, capsys):
+    arguments = ['--random-images', '--iterations', 3, '--batch-size', 4, '--device', 'cpu']
+    mmgradaug('cost', CONFIG, *arguments, '--out', tmp_path, '--cfg-options', *TINY)
+    data = json.loads((tmp_path / 'baseline_resnet110_cifar10.json').read_text())
+    assert data['kind'] == 'cost' and data['iterations'] == 3
+    # 50,000 images in batches of 4, for the config's 500 epochs; noise is in their place.
+    assert (data['iterations_per_epoch'], data['epochs']) == (12_500, 500)
+    seconds = data['seconds_per_iteration']
+    assert 0 < seconds < 60
+    assert data['minutes_per_epoch'] == pytest.approx(seconds * 12_500 / 60)
+    assert data['total_hours'] == pytest.approx(seconds * 12_500 * 500 / 3600)
+    assert data['peak_memory_mb'] > 100
+    assert 'Extrapolated from 3 iterations of 4 images' in capsys.readouterr().out
+
+
+def test_what_cannot_be_timed_is_said(tmp_path, capsys):
+    assert exit_code('cost', 'mask_rcnn_gradaug.py', '--random-images', '--device', 'cpu') == 1
+    assert '--random-images knows ImageNet, CIFAR10, CIFAR100, not' in capsys.readouterr().err
+    wrong = ['--cfg-options', 'model.head.in_channels=7', '--random-images', '--iterations', 1]
+    arguments = ['--device', 'cpu', '--batch-size', 2, '--out', tmp_path / 'out']
+    assert exit_code('cost', CONFIG, *arguments, *wrong, *TINY) == 1
+    error = capsys.readouterr().err
+    assert 'its iterations could not be timed here' in error and 'the last lines of' in error
+    assert not (tmp_path / 'out').exists()

@@ -1,0 +1,210 @@
+"""mmgradaug report, on made-up runs, and on the results that are kept in docs/."""
+
+import json
+import re
+import statistics
+
+import pytest
+from command_line import ROOT, exit_code, mmgradaug
+from made_up_runs import record, write
+
+from mmgradaug.experiments.reading import differences, read_work_dirs, reference, result_of
+from mmgradaug.experiments.report import compose
+from mmgradaug.experiments.results import OTHER, OWN, PAPER, SMALL, Difference, difference
+from mmgradaug.experiments.summary import cost_grid, paper_grid, summary, verdict
+from mmgradaug.experiments.tables import ROWS, TABLES
+
+TABLE = {table.name: table for table in TABLES}
+
+
+def own_runs(folder, plain=(60.0, 62.0, 61.0), gradaug=(63.0, 66.0, 64.5)):
+    for name, values in (('baseline', plain), ('gradaug', gradaug)):
+        ours = name == 'gradaug'
+        for seed, top1 in enumerate(values):
+            made = record(top1, seed, gradaug=ours, seconds=0.3 if ours else 0.1)
+            write(folder / name / f'seed{seed}', made)
+    return folder
+
+
+def test_own_configs_get_a_table_of_their_own(tmp_path):
+    (group,) = read_work_dirs([own_runs(tmp_path)]).groups
+    assert group.badge == OWN and group.title == 'ResNet on Digits'
+    grid = summary(group)
+    rows = {row[0]: dict(zip(grid.head, row)) for row in grid.rows}
+    pairs = [3.0, 4.0, 3.5]
+    error = statistics.stdev(pairs) / 3**0.5
+    ours = rows['my_gradaug']
+    assert ours['to plain'] == f'+3.50 ± {error:.2f}' and rows['my_baseline']['to plain'] == '–'
+    assert ours['top-1 %'] == f'64.50 ± {statistics.stdev([63, 66, 64.5]):.2f}'
+    assert (ours['seeds'], ours['ms/iteration'], ours['memory']) == ('3', '300 (3.00×)', '100 MB')
+    assert 'my_gradaug is 3.5 points of top-1 above plain training of the same length' in verdict(
+        group
+    )
+    assert 'better with 3 of 3 seeds' in verdict(group)
+
+
+def test_own_runs_stand_before_the_papers_tables(tmp_path):
+    own_runs(tmp_path / 'own')
+    paper = reference('baseline_r50')
+    write(
+        tmp_path / 'r50',
+        record(76.0, config=paper, config_file='x/baseline_r50.py', world_size=8),
+    )
+    found = read_work_dirs([tmp_path])
+    assert [group.badge for group in found.groups] == [OWN, PAPER]
+    parts = compose(found, 'Title')
+    texts = [p['text'] for p in parts if p['kind'] == 'heading']
+    assert texts.index('ResNet on Digits') < texts.index(TABLE['table1'].title)
+    # Tables without a run are left out.
+    assert TABLE['table3'].title not in texts and TABLE['table10'].title not in texts
+    assert len(texts) == len(set(texts))
+
+
+def test_a_page_and_its_markdown(tmp_path, capsys):
+    own_runs(tmp_path / 'runs')
+    out = tmp_path / 'out'
+    mmgradaug('report', tmp_path / 'runs', '--out', out, '--title', 'Ours & <others>')
+    page, text = (out / 'index.html').read_text(), (out / 'report.md').read_text()
+    assert 'Ours &amp; &lt;others&gt;' in page and '<others>' not in page
+    assert page.count('<svg') == 1 and (out / 'runs-1-curves.png').stat().st_size > 5000
+    assert '64.50 ± 1.50' in page and '64.50 ± 1.50' in text
+    ids = re.findall(r'id="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    # GradAug is red in it, plain training grey.
+    assert '#d62728' in page and '#7f7f7f' in page
+    # A page that is none of ours stays.
+    (out / 'index.html').write_text('mine')
+    assert exit_code('report', tmp_path / 'runs', '--out', out) == 1
+    assert 'is no earlier report' in capsys.readouterr().err
+    assert (out / 'index.html').read_text() == 'mine'
+
+
+def test_unfinished_and_doubled_runs_are_left_out_with_a_reason(tmp_path):
+    own_runs(tmp_path / 'own')
+    write(tmp_path / 'again' / 'b', record(99.0, 0))
+    write(tmp_path / 'half', record(50.0, 7, status='running', iterations=20, max_iters=40))
+    broken = record(50.0, 8)
+    broken['training'][3]['loss'] = None
+    write(tmp_path / 'nan', broken)
+    found = read_work_dirs([tmp_path])
+    reasons = {result.source.name: why for result, why in found.left_out}
+    assert reasons['half'] == 'unfinished: iteration 20 of 40'
+    assert reasons['nan'] == 'the loss became infinite or NaN'
+    assert any(why.startswith('seed 0 was found before, in') for why in reasons.values())
+
+
+def test_seeds_are_paired_and_one_seed_is_no_proof():
+    def results(values):
+        return [result_of(record(v, seed), {}, ROOT) for seed, v in values]
+
+    plain, ours = results([(0, 60.0), (1, 62.0), (2, 61.0)]), results([(0, 61.0), (2, 65.0)])
+    found = difference(ours, plain, 'accuracy/top1')
+    assert (found.mean, found.pairs, found.better) == (2.5, 2, 2)
+    assert found.error == pytest.approx(statistics.stdev([1, 4]) / 2**0.5)
+    assert difference(ours[:1], plain, 'accuracy/top1') == Difference(1.0, None, 1, 1)
+    assert difference(results([(5, 70.0)]), plain, 'accuracy/top1') == Difference(9.0, None, 0, 0)
+    assert difference([], plain, 'accuracy/top1') is None
+
+
+def result_with(key, world_size=1, **changes):
+    config = json.loads(json.dumps(reference(key)))
+    for path, value in changes.items():
+        place = config
+        *parts, last = path.split('__')
+        for part in parts:
+            place = place[part]
+        place[last] = value
+    return result_of(record(70.0, config=config, world_size=world_size), {'key': key}, ROOT)
+
+
+def test_the_papers_setting_is_told_from_others():
+    key = 'gradaug_r50_imagenet'
+    assert differences(result_with(key, 8), ROWS[key]) == []
+    # One GPU with all the images is the same; with an eighth of them it is not.
+    assert differences(result_with(key, 1, train_dataloader__batch_size=512), ROWS[key]) == []
+    (batch,) = differences(result_with(key, 1), ROWS[key])
+    assert batch == ('train_dataloader.batch_size', '64', '512')
+    harmless = result_with(
+        key, 8, train_dataloader__num_workers=1, randomness__seed=9, train_cfg__val_interval=7
+    )
+    assert differences(harmless, ROWS[key]) == []
+    (changed,) = differences(result_with(key, 8, model__gradaug__num_subnets=2), ROWS[key])
+    assert changed == ('model.gradaug.num_subnets', '2', '3')
+
+
+@pytest.mark.parametrize(
+    ('changes', 'badge'),
+    [({'model__gradaug__num_subnets': 2}, OTHER), ({'train_cfg__max_epochs': 2}, SMALL)],
+)
+def test_other_settings_are_marked(tmp_path, changes, badge):
+    made = result_with('gradaug_r50_imagenet', 8, **changes)
+    data = record(70.0, config=made.config, config_file='gradaug_r50_imagenet.py', world_size=8)
+    write(tmp_path, data)
+    (group,) = read_work_dirs([tmp_path]).groups
+    assert group.badge == badge and "the row's config: " in group.sentence
+
+
+def test_rows_that_share_a_config_are_told_apart(tmp_path):
+    for alpha in (0.5, 0.8):
+        config = reference('gradaug_wrn28_10_cifar100')
+        config = json.loads(json.dumps(config))
+        config['model']['gradaug']['min_width'] = alpha
+        write(
+            tmp_path / str(alpha),
+            record(80.0, config=config, config_file='gradaug_wrn28_10_cifar100.py'),
+        )
+    (group,) = read_work_dirs([tmp_path]).groups
+    assert group.badge == PAPER
+    assert set(group.results) == {
+        'gradaug_wrn28_10_cifar100',
+        'gradaug_wrn28_10_cifar100+min_width=0.5',
+    }
+
+
+def test_table_2_is_measured_or_marked(tmp_path):
+    config = reference('mixup_r50')
+    made = record(77.5, config=config, config_file='mixup_r50.py', world_size=8)
+    made.update(unit='epoch', length=200, train_seconds=200 * 1800.0)
+    write(tmp_path / 'run', made)
+    entry = dict(
+        kind='cost', model=dict(name='gradaug_r50_imagenet'), seconds_per_iteration=0.5, peak_memory_mb=9000,
+        memory_of='GPU', iterations=20, iterations_per_epoch=2502, epochs=120, minutes_per_epoch=20.85,
+        total_hours=41.7, device='GPU X',
+    )  # fmt: skip
+    (tmp_path / 'cost.json').write_text(json.dumps(entry))
+    grid = cost_grid(TABLE['table2'], read_work_dirs([tmp_path]))
+    rows = {row[0]: dict(zip(grid.head, row)) for row in grid.rows}
+    mixup = rows['Mixup, 200 epochs']
+    assert (mixup['ours: epochs'], mixup['ours: min/epoch'], mixup['ours: hours']) == (
+        '200',
+        '30.00',
+        '100.00',
+    )
+    assert (mixup['paper: hours'], mixup['ours: top-1 %']) == ('77', '77.50')
+    ours = rows['GradAug, 120 epochs']
+    assert (
+        ours['ours is'] == 'extrapolated from 20 iterations, GPU X'
+        and ours['ours: hours'] == '41.70'
+    )
+    assert rows['CutMix, 300 epochs']['ours: hours'] == '–'
+
+
+def test_kept_results_of_earlier_versions_are_read():
+    found = read_work_dirs([ROOT / 'docs' / 'results'])
+    small = next(g for g in found.groups if 'baseline_wrn28_10_cifar100' in g.results)
+    assert small.badge == SMALL
+    grid = paper_grid(TABLE['table4'], small)
+    rows = {row[0]: row for row in grid.rows}
+    kept = json.loads((ROOT / 'docs/results/small_scale/sweep.json').read_text())['runs']
+    values = [run['top1'] for run in kept if run['key'] == 'gradaug_wrn28_10_cifar100']
+    assert len(values) == 3
+    mean, deviation = statistics.mean(values), statistics.stdev(values)
+    assert rows['GradAug'][4] == f'{mean:.2f} ± {deviation:.2f}' and rows['GradAug'][1] == '83.98'
+    assert set(found.evaluations) == {'robustness', 'fgsm', 'width_curve'}
+
+
+def test_nothing_to_report_is_said(tmp_path, capsys):
+    assert exit_code('report', tmp_path / 'gone') == 1
+    assert 'no such folder' in capsys.readouterr().err
+    assert exit_code('report', tmp_path) == 1
+    assert 'looked there and in all folders below for run.json' in capsys.readouterr().err

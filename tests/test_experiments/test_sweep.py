@@ -1,0 +1,346 @@
+"""mmgradaug sweep, with a made-up trainer in place of tools/train.py; and once with the real one."""
+
+import json
+import re
+import signal
+import time
+
+import pytest
+from command_line import exit_code, mmgradaug, run_mmgradaug
+from made_up_runs import GRADAUG, PLAIN, TRAINER
+
+from mmgradaug.experiments import runs, sweep
+from mmgradaug.experiments.items import select
+from mmgradaug.files import UserError
+
+BY_EPOCH = """
+train_cfg = dict(_delete_=True, by_epoch=True, max_epochs=4)
+param_scheduler = dict(_delete_=True, type='CosineAnnealingLR', T_max=4, end=4)
+"""
+
+
+@pytest.fixture
+def tool(tmp_path, monkeypatch):
+    """Call it with arguments; its work dir is tmp_path / 'work'."""
+    folder = tmp_path / 'trainer'
+    folder.mkdir()
+    (folder / 'train.py').write_text(TRAINER)
+    monkeypatch.setattr(runs, 'TRAIN', folder / 'train.py')
+    (tmp_path / 'baseline_a.py').write_text(PLAIN)
+    (tmp_path / 'gradaug_a.py').write_text(GRADAUG)
+
+    def call(*arguments, fails=()):
+        (folder / 'fails').write_text(' '.join(fails))
+        runs._config_text.cache_clear()
+        work_dir = tmp_path / 'work'
+        return exit_code('sweep', *arguments, '--work-dir', work_dir, '--jobs', 2)
+
+    return call
+
+
+@pytest.fixture
+def pair(tmp_path):
+    return [tmp_path / 'baseline_a.py', tmp_path / 'gradaug_a.py']
+
+
+def folder_of(tmp_path, key, seed=0):
+    return tmp_path / 'work' / 'runs' / key / f'seed{seed}'
+
+
+def record(tmp_path, key, seed=0):
+    return json.loads((folder_of(tmp_path, key, seed) / 'run.json').read_text())
+
+
+def options(tmp_path, key, seed=0):
+    return json.loads((folder_of(tmp_path, key, seed) / 'request.json').read_text())['options']
+
+
+def starts(tmp_path, key, seed=0):
+    lines = (folder_of(tmp_path, key, seed) / 'output.txt').read_text().splitlines()
+    return [line for line in lines if line.startswith('trainer ')]
+
+
+def test_rows_of_several_tables_are_trained_once():
+    items = select(['table3', 'table4', 'table5', 'figure2'])
+    keys = [item.key for item in items]
+    assert len(keys) == len(set(keys))
+    gradaug = next(item for item in items if item.key == 'gradaug_wrn28_10_cifar100')
+    assert gradaug.tables == ['table3', 'table4', 'table5', 'figure2']
+    assert 'gradaug_wrn28_10_cifar100+num_subnets=2' in keys
+    only = select(['table1', 'configs/imagenet/baseline_r50.py'], ['baseline', 'cutmix'])
+    assert [item.key for item in only] == [
+        'baseline_r50', 'baseline_300e_r50', 'cutmix_r50', 'gradaug_cutmix_r50'
+    ]  # fmt: skip
+    assert only[0].tables == ['table1', 'configs']
+    # By what the paper calls them, too.
+    assert len(select(['table10'], ['250 labels'])) == 7
+    assert [item.key for item in select(['table2'], ['Mixup'])] == [
+        'mixup_r50+max_epochs=90+T_max=90+end=90',
+        'mixup_r50',
+    ]
+
+
+@pytest.mark.parametrize(
+    'names, only, message',
+    [
+        (['table99'], [], r'table99 is neither .* Tables: table1, table2'),
+        (['table8'], [], 'table8 is about trained networks: .* mmgradaug robustness'),
+        (['table4'], ['nothing'], 'leaves nothing of: baseline_wrn28_10_cifar100'),
+    ],
+)
+def test_wrong_names_are_answered_with_right_ones(names, only, message):
+    with pytest.raises(UserError, match=message):
+        select(names, only)
+
+
+def test_every_run_gets_its_seed_and_only_gradaug_its_options(tool, pair, tmp_path, capsys):
+    more = ['--cfg-options', 'model.gradaug.num_subnets=2', 'model.x=1']
+    assert tool(*pair, '--seeds', 2, *more) == 0
+    added = 'default_hooks.run_record.type=mmgradaug.RunRecordHook'
+    seed = ['randomness.seed=1', 'train_dataloader.dataset.label_seed=1']
+    gradaug = ['model.gradaug.num_subnets=2', 'model.x=1', added, *seed]
+    assert options(tmp_path, 'gradaug_a', 1) == gradaug
+    assert options(tmp_path, 'baseline_a', 1) == ['model.x=1', added, *seed]
+    assert record(tmp_path, 'gradaug_a', 1)['config']['model']['gradaug']['num_subnets'] == 2
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    table = {line[0]: line[1:] for line in lines if line and line[0].endswith('_a') and '±' in line}
+    assert table['baseline_a'] == '2 50.50 ± 0.71 – 20 100 100 MB'.split()
+    assert table['gradaug_a'] == '2 51.50 ± 0.71 +1.00 ± 0.00 20 300 (3.00×) 100 MB'.split()
+
+
+def test_a_failure_does_not_end_the_others_and_is_tried_again(tool, pair, tmp_path, capsys):
+    assert tool(*pair, '--seeds', 2, fails=['baseline_a/seed0']) == 1
+    said = capsys.readouterr()
+    assert '1 trainings failed' in said.err and '| no more memory' in said.err
+    assert '[4/4]' in said.out
+    assert tool(*pair, '--seeds', 2) == 0
+    assert len(starts(tmp_path, 'gradaug_a')) == 1
+    assert len(starts(tmp_path, 'baseline_a')) == 2
+
+
+def test_equal_cost_stretches_the_schedule_by_the_measured_ratio(tool, pair, tmp_path, capsys):
+    assert tool(*pair, '--equal-cost') == 0
+    shared = json.loads((tmp_path / 'work' / 'sweep.json').read_text())
+    assert shared['equal_cost'] == {'baseline_a+equal_cost': pytest.approx(3)}
+    assert record(tmp_path, 'baseline_a+equal_cost')['iterations'] == 60
+    assert {
+        'train_cfg.max_iters=60',
+        'train_cfg.val_interval=30',
+        'param_scheduler.0.end=12',
+        'param_scheduler.1.milestones=[30,45]',
+    } < set(options(tmp_path, 'baseline_a+equal_cost'))
+    assert 'above plain training at equal cost' in capsys.readouterr().out
+    # More seeds do not change what the first ones' length was.
+    assert tool(*pair, '--equal-cost', '--seeds', 2) == 0
+    assert len(starts(tmp_path, 'baseline_a+equal_cost')) == 1
+    assert len(starts(tmp_path, 'baseline_a+equal_cost', 1)) == 1
+    assert tool(pair[0], '--equal-cost') == 1
+    assert 'gradaug_a or gradaug_a_imagenet, which must be in the same' in capsys.readouterr().err
+
+
+def test_equal_cost_needs_what_it_is_compared_with(tool, pair, tmp_path, capsys):
+    assert tool(*pair, '--equal-cost', fails=['gradaug_a/seed0']) == 1
+    assert 'not trained, as its cost is not known' in capsys.readouterr().err
+    assert not folder_of(tmp_path, 'baseline_a+equal_cost').exists()
+    assert record(tmp_path, 'baseline_a')['status'] == 'done'
+
+
+def test_an_overlay_turns_all_to_another_scale_by_epochs(tool, pair, tmp_path, capsys):
+    overlay = tmp_path / 'small.py'
+    overlay.write_text(BY_EPOCH + "scale = 'four epochs'\n")
+    assert tool(*pair, '--overlay', overlay, '--equal-cost') == 0
+    plain, longer = record(tmp_path, 'baseline_a'), record(tmp_path, 'baseline_a+equal_cost')
+    assert (plain['length'], plain['unit'], plain['iterations']) == (4, 'epoch', 40)
+    assert (longer['length'], longer['iterations']) == (12, 120)
+    assert 'param_scheduler.T_max=12' in options(tmp_path, 'baseline_a+equal_cost')
+    assert 'four epochs' in capsys.readouterr().out
+    # Another wording trains nothing anew.
+    overlay.write_text(BY_EPOCH + "# so be it\nscale = 'no more than four epochs'\n")
+    assert tool(*pair, '--overlay', overlay, '--equal-cost') == 0
+    assert len(starts(tmp_path, 'baseline_a')) == 1
+    assert 'no more than four epochs' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ('text', 'says'),
+    [
+        ("_base_ = 'x.py'", 'leave _base_ out'),
+        ('x = (', 'line 1'),
+        ('scale = f(1)', 'plain string'),
+    ],
+)
+def test_wrong_overlays(tool, pair, tmp_path, capsys, text, says):
+    (tmp_path / 'small.py').write_text(text)
+    assert tool(*pair, '--overlay', tmp_path / 'small.py') == 1
+    assert says in capsys.readouterr().err
+
+
+def test_what_has_changed_is_trained_anew_only_if_asked(tool, pair, tmp_path, capsys):
+    assert tool(*pair, '--seeds', 2) == 0
+    assert tool(*pair, '--cfg-options', 'model.x=1') == 1
+    assert '--overwrite' in capsys.readouterr().err
+    pair[0].write_text(PLAIN.replace('20', '30'))
+    assert tool(*pair) == 1
+    error = capsys.readouterr().err
+    # Seed 1 too, though it is not asked for: means are over trainings of one kind.
+    assert 'runs/baseline_a/seed0' in error and 'runs/baseline_a/seed1' in error
+    assert 'gradaug_a' not in error
+    assert tool(*pair, '--overwrite') == 0
+    assert record(tmp_path, 'baseline_a')['iterations'] == 30
+    assert not folder_of(tmp_path, 'baseline_a', 1).exists()
+    assert len(starts(tmp_path, 'gradaug_a')) == 1
+    assert len(starts(tmp_path, 'gradaug_a', 1)) == 1
+
+
+def test_options_do_not_make_another_row_of_one(tool, capsys):
+    more = ['--only', 'num_subnets=2', '--cfg-options', 'model.gradaug.num_subnets=5']
+    assert tool('figure2', *more) == 1
+    told = 'would make another row of gradaug_wrn28_10_cifar100+num_subnets=2'
+    assert told in capsys.readouterr().err
+
+
+def test_listing_trains_nothing(tool, pair, tmp_path, capsys):
+    assert tool('table4', pair[0], '--list') == 0
+    output = capsys.readouterr().out
+    assert '81.74' in output and 'baseline_a ' in output
+    assert not (tmp_path / 'work').exists()
+    assert tool(pair[0]) == 0
+    capsys.readouterr()
+    assert tool(*pair, '--list') == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    done = {line[0]: line[-3:] for line in lines if line and line[0].endswith('_a')}
+    assert done == {'baseline_a': ['1', 'of', '1'], 'gradaug_a': ['0', 'of', '1']}
+
+
+def test_two_sweeps_do_not_work_in_one_folder(tool, pair, tmp_path, capsys):
+    with sweep.locked(tmp_path / 'work'):
+        assert tool(*pair) == 1
+    assert 'another sweep is at work' in capsys.readouterr().err
+
+
+def test_a_gpu_is_taken_if_there_is_one(monkeypatch, tool, pair, capsys):
+    monkeypatch.setattr(sweep, 'gpu_is_there', lambda: False)
+    assert tool(*pair, '--device', 'gpu') == 1
+    assert 'PyTorch sees no GPU here' in capsys.readouterr().err
+    assert tool(*pair, '--device', 'cpu', '--slurm', 'p') == 1
+    assert 'without --slurm' in capsys.readouterr().err
+    monkeypatch.setattr(sweep, 'gpu_is_there', lambda: True)
+    assert tool('configs/gradaug_r50_imagenet.py') == 1
+    # Its learning rate is for eight times as many images.
+    assert 'with 1 GPU(s) it is 64: add --auto-scale-lr' in capsys.readouterr().err
+
+
+SBATCH = """#!/bin/sh
+cat "$1" >> {folder}/scripts
+echo x >> {folder}/calls
+echo "Submitted batch job $(wc -l < {folder}/calls)"
+"""
+SACCT = """#!/bin/sh
+echo 'JobID|State|NodeList'
+for job in 1 2 3; do echo "$job|$(cat {folder}/state)|node"; done
+"""
+
+
+def test_slurm_jobs_are_seen_to_die(tool, pair, tmp_path, monkeypatch, capsys):
+    binaries = tmp_path / 'bin'
+    binaries.mkdir()
+    for name, text in (('srun', '#!/bin/sh\n'), ('sbatch', SBATCH), ('sacct', SACCT)):
+        (binaries / name).write_text(text.format(folder=tmp_path))
+        (binaries / name).chmod(0o755)
+    monkeypatch.setenv('PATH', f'{binaries}:/usr/bin:/bin')
+    (tmp_path / 'state').write_text('RUNNING')
+    arguments = [pair[0], '--slurm', 'gpu', '--gpus', 2, '--srun-args=--time=90 --qos=low']
+    assert tool(*arguments) == 0
+    assert 'baseline_a, seed 0: submitted as job 1' in capsys.readouterr().out
+    script = (tmp_path / 'scripts').read_text()
+    for line in (
+        '--partition=gpu',
+        '--ntasks-per-node=2',
+        '--time=90',
+        '--qos=low',
+        '--gpus-per-node=2',
+    ):
+        assert line in script
+    assert tool(*arguments) == 0
+    assert 'job 1, running, 0 % done' in capsys.readouterr().out
+    (tmp_path / 'state').write_text('NODE_FAIL')
+    assert tool(*arguments) == 0
+    said = capsys.readouterr().out
+    assert 'job 1 ended (node_fail) before it was done' in said and 'submitted as job 2' in said
+    assert (tmp_path / 'calls').read_text().count('x') == 2
+
+
+def test_a_real_training_is_interrupted_and_goes_on(tmp_path):
+    """Two epochs of digits by the real tools/train.py; a SIGTERM in between."""
+    import os
+    import subprocess
+
+    from command_line import MMGRADAUG, NO_GPU, ROOT
+
+    overlay = tmp_path / 'tiny.py'
+    overlay.write_text(
+        "train_cfg = dict(max_iters=30, val_interval=10)\n"
+        "default_hooks = dict(checkpoint=dict(interval=10))\n"
+        "scale = 'thirty iterations of digits'\n"
+    )  # fmt: skip
+    work = tmp_path / 'work'
+    command = ['sweep', 'quickstart/digits_baseline.py', '--overlay', overlay, '--jobs', 1]
+    command += ['--work-dir', work]
+    process = subprocess.Popen(
+        [*MMGRADAUG, *map(str, command)],
+        cwd=ROOT,
+        env={**os.environ, **NO_GPU},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    folder = work / 'runs' / 'digits_baseline' / 'seed0'
+    while process.poll() is None and not (folder / 'last_checkpoint').exists():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode in (0, 130), output
+    code, output = run_mmgradaug(*command)
+    assert code == 0, output
+    done = json.loads((folder / 'run.json').read_text())
+    # A checkpoint is saved before the evaluation of its iteration, which an interrupt may prevent.
+    assert [e['iteration'] for e in done['evaluations']][-2:] == [20, 30]
+    assert [w['iteration'] for w in done['training']] == list(range(1, 31))
+    assert 'thirty iterations of digits' in output
+
+
+def test_a_config_is_asked_for_its_metric_and_any_is_taken(tool, tmp_path, capsys):
+    for name in ('baseline_f1', 'gradaug_f1'):
+        text = GRADAUG if name == 'gradaug_f1' else PLAIN
+        text = text.replace("'Accuracy', topk=(1, 5)", "'mmpretrain.SingleLabelMetric'")
+        (tmp_path / f'{name}.py').write_text(f"{text}logs = 'single-label/f1-score'\n")
+    assert tool(tmp_path / 'baseline_f1.py', tmp_path / 'gradaug_f1.py') == 0
+    output = capsys.readouterr().out
+    assert 'single-label/f1-score' in output and '+1.00' in output, output
+    request = json.loads((folder_of(tmp_path, 'gradaug_f1') / 'request.json').read_text())
+    assert request['metric'] == 'single-label/f1-score'
+
+
+@pytest.mark.parametrize(
+    ('change', 'says'),
+    [
+        ("custom_hooks = [dict(type='mmengine.EarlyStoppingHook', monitor='x')]", 'EarlyStoppingHook'),
+        ("val_evaluator = dict(_delete_=True, type='MyMetric')", 'what MyMetric logs is not known: .*save_best='),
+        ('val_evaluator = None', 'it has no validation'),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_compared_is_said_before_anything_is_trained(
+    tool, tmp_path, capsys, change, says
+):
+    (tmp_path / 'base.py').write_text(PLAIN)
+    (tmp_path / 'new.py').write_text(f"_base_ = 'base.py'\n{change}\n")
+    assert tool(tmp_path / 'new.py') == 1
+    assert re.search(f'new.py: .*{says}', capsys.readouterr().err, re.DOTALL)
+    assert not (tmp_path / 'work' / 'runs').exists()
+
+
+def test_help_has_an_example(capsys):
+    with pytest.raises(SystemExit):
+        mmgradaug('sweep', '--help')
+    assert 'example: mmgradaug sweep table4' in ' '.join(capsys.readouterr().out.split())
