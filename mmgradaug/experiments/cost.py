@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from mmgradaug.config_types import short_name
 from mmgradaug.files import UserError, read_json, short, write_json
 from mmgradaug.grids import Grid, show
 
@@ -76,7 +77,7 @@ def measure(item: Item, folder: Path, on_gpu: bool, args: argparse.Namespace) ->
     unit, length = item.length
     images = record['dataset_length']
     if args.random_images:
-        images = IMAGES[str(item.cfg.train_dataloader.dataset.type).rsplit('.', 1)[-1]]
+        images = IMAGES[short_name(item.cfg.train_dataloader.dataset)]
     per_epoch = images // batch
     total = length * per_epoch if unit == 'epochs' else length
     return {
@@ -121,12 +122,10 @@ def timed_config(item: Item, args: argparse.Namespace) -> Any:
         cfg.train_dataloader.batch_size = args.batch_size
     if args.random_images:
         dataset = cfg.train_dataloader.dataset
-        name = str(dataset.get('type')).rsplit('.', 1)[-1]
+        name = short_name(dataset)
         if name not in IMAGES:
             raise UserError(f'--random-images knows {", ".join(IMAGES)}, not {name}')
-        steps = [
-            step for step in dataset.pipeline if not str(step.type).endswith('LoadImageFromFile')
-        ]
+        steps = [step for step in dataset.pipeline if short_name(step) != 'LoadImageFromFile']
         size = (500, 375) if name == 'ImageNet' else (32, 32)
         classes = cfg.model.head.num_classes
         cfg.train_dataloader.dataset = dict(

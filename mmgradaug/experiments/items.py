@@ -183,8 +183,7 @@ def prepare(
     """Fill in ``config``, ``cfg`` and ``options``; write the configs that the overlay asks for.
 
     Raises:
-        UserError: a config is missing, cannot be read, or has no result that can be compared: better said
-            before the training than after it.
+        UserError: a config is missing or cannot be read.
     """
     missing = dict.fromkeys(short(item.base) for item in items if not item.base.is_file())
     if missing:
@@ -213,13 +212,22 @@ def prepare(
                     f'--cfg-options {option} would make another row of {item.row.key}: leave it out'
                 )
         item.cfg = cfg
-        try:
-            item.metric = main_metric(cfg)
-        except ValueError as error:
-            raise UserError(f'{short(item.base)}: {error}') from error
         item.options = [*item.row.options, *chosen]
         if 'run_record' not in (cfg.get('default_hooks') or {}):
             item.options.append('default_hooks.run_record.type=mmgradaug.RunRecordHook')
+
+
+def ask_for_metrics(items: Sequence[Item]) -> None:
+    """Fill in ``metric`` of prepared items.
+
+    Raises:
+        UserError: a config has no result that can be compared: better said before the training than after it.
+    """
+    for item in items:
+        try:
+            item.metric = main_metric(item.cfg)
+        except ValueError as error:
+            raise UserError(f'{short(item.base)}: {error}') from error
 
 
 def concerns(option: str, model: Any) -> bool:

@@ -220,7 +220,10 @@ def _key_of(stem: str, config: dict[str, Any]) -> str:
 
 def _at(config: Any, key: str) -> Any:
     for part in key.split('.'):
-        config = config.get(part) if isinstance(config, dict) else None
+        if isinstance(config, list):
+            config = config[int(part)] if part.isdigit() and int(part) < len(config) else None
+        else:
+            config = config.get(part) if isinstance(config, dict) else None
     return config
 
 

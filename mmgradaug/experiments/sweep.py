@@ -16,6 +16,7 @@ from .items import (
     DATASET_SEEDS,
     Item,
     Overlay,
+    ask_for_metrics,
     equal_cost_items,
     prepare,
     read_overlay,
@@ -88,6 +89,7 @@ class Sweep:
         """
         args = self.args
         prepare(self.items, self.overlay, args.cfg_options, self.folder)
+        ask_for_metrics(self.items)
         if args.iterations:
             for item in self.items:
                 stretch(item, item, args.iterations / item.length[1])

@@ -132,11 +132,22 @@ def _by_width(alpha: float) -> Row:
     return _wrn(f'alpha = {alpha}', 'gradaug', options=options)
 
 
+# The Mixup paper (arXiv:1710.09412, Section 3.1) divides the rate by 10 after these of 90 epochs.
+MIXUP_STEPS = {
+    ('imagenet/mixup_r50.py', 90): ('param_scheduler.1.milestones=[30,60,80]',),
+}
+
+
 def _cost(label: str, config: str, own_epochs: int, top1: float, *cost: int) -> Row:
     """A row of Table 2, with another number of epochs than its config's where the paper has one."""
     epochs = cost[0]
-    keys = ('train_cfg.max_epochs', 'param_scheduler.T_max', 'param_scheduler.end')
-    options = () if epochs == own_epochs else tuple(f'{key}={epochs}' for key in keys)
+    options: tuple[str, ...] = ()
+    if epochs != own_epochs:
+        schedule = MIXUP_STEPS.get((config, epochs)) or (
+            f'param_scheduler.T_max={epochs}',
+            f'param_scheduler.end={epochs}',
+        )
+        options = (f'train_cfg.max_epochs={epochs}', *schedule)
     label = f'{label}, {epochs} epochs'
     return Row(label, config, R50, 'ImageNet', options, _figures(top1), cost=Cost(*cost))
 

@@ -31,7 +31,7 @@ def test_iterations_are_timed_and_extrapolated(tmp_path, capsys):
 def test_what_cannot_be_timed_is_said(tmp_path, capsys):
     assert exit_code('cost', 'mask_rcnn_gradaug.py', '--random-images', '--device', 'cpu') == 1
     assert '--random-images knows ImageNet, CIFAR10, CIFAR100, not' in capsys.readouterr().err
-    wrong = ['--cfg-options', 'model.head.in_channels=7', '--random-images', '--iterations', 1]
+    wrong = ['--random-images', '--iterations', 1, '--cfg-options', 'model.head.in_channels=7']
     arguments = ['--device', 'cpu', '--batch-size', 2, '--out', tmp_path / 'out']
     assert exit_code('cost', CONFIG, *arguments, *wrong, *TINY) == 1
     error = capsys.readouterr().err

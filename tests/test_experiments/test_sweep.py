@@ -75,7 +75,7 @@ def test_rows_of_several_tables_are_trained_once():
     # By what the paper calls them, too.
     assert len(select(['table10'], ['250 labels'])) == 7
     assert [item.key for item in select(['table2'], ['Mixup'])] == [
-        'mixup_r50+max_epochs=90+T_max=90+end=90',
+        'mixup_r50+max_epochs=90+milestones=[30,60,80]',
         'mixup_r50',
     ]
 
