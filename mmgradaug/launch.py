@@ -134,9 +134,8 @@ def check_fits(model: torch.nn.Module, checkpoint: str, config: str) -> None:
         ]
         if len(differing) > 5:
             lines.append(f'  ... and {len(differing) - 5} more')
-        fits = (
-            'nothing in it fits' if len(differing) == len({*wanted, *weights}) else 'the rest fits'
-        )
+        fitting = {*wanted} & {*weights} - {*differing}
+        fits = 'the rest fits' if fitting else 'nothing in it fits'
         lines.insert(0, f'  {len(differing)} of {len({*wanted, *weights})} weights differ, {fits}')
         sys.exit('\n'.join([f'{checkpoint} is not a checkpoint of {config}:', *lines]))
 
