@@ -61,7 +61,7 @@ EVALUATION = 'looking at trained classifiers'
 PACKAGES = (
     Package('numpy', '2.4.6', ('numpy',)),
     Package('filelock', '4.2.12', ('filelock',)),
-    Package('torch', '2.14.1', ('torch',), minimum='2.0'),
+    Package('torch', '2.14.1', ('torch',), minimum='2.3'),
     Package('torchvision', '0.29.1', ('torchvision',), needs=('torch',)),
     Package(
         'mmengine',

@@ -19,7 +19,7 @@ COMMANDS = [
     for line in block.splitlines()
     if line.strip()
 ]
-(CONFIG,) = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
+(CONFIG,) = re.findall(r'```python\n(_base_.*?)```', README, re.DOTALL)
 
 
 @pytest.fixture(scope='module')
