@@ -306,7 +306,7 @@ def test_authors_rounding_is_as_the_header_says():
 
 def test_gradaug_settings_are_the_papers():
     sampler = build_model(load('gradaug_r50_imagenet.py')).subnet_sampler
-    assert (sampler.num_subnets, sampler.min_width) == (3, 0.9)
+    assert (sampler.num_subnets, sampler.axes[0].min_width) == (3, 0.9)
     drawn = {subnet.transform for i in range(100) for subnet in sampler.sample(0, i)}
     assert drawn == {Resize((s, s)) for s in (224, 192, 160, 128)}
 
@@ -396,7 +396,7 @@ def test_a_control_has_all_that_comes_with_gradaug_in_detection():
 )
 def test_gradaug_in_detection_trains_batch_norm_and_freezes_nothing(name):
     model = build_model(load(name)).train()
-    assert (model.subnet_sampler.num_subnets, model.subnet_sampler.min_width) == (3, 0.9)
+    assert (model.subnet_sampler.num_subnets, model.subnet_sampler.axes[0].min_width) == (3, 0.9)
     drawn = {subnet.transform for i in range(100) for subnet in model.subnet_sampler.sample(0, i)}
     assert drawn == {Scale(size / 224) for size in (224, 192, 160, 128)}
     assert model.subnets_learn == 'ground_truth'

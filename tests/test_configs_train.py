@@ -82,7 +82,9 @@ def two_iterations(cfg):
     cfg.param_scheduler = []
     cfg.default_hooks.logger.update(interval=1, log_metric_by_epoch=False)
     cfg.log_processor = dict(by_epoch=False, window_size=1)
-    cfg.default_hooks.checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=10)
+    cfg.default_hooks.checkpoint = dict(
+        type='mmgradaug.WholeCheckpointHook', by_epoch=False, interval=10
+    )
     return cfg
 
 

@@ -14,10 +14,11 @@ from torch.utils._pytree import tree_flatten
 
 from .errors import SlimmingError
 from .labels import ALWAYS, ANY, Labels, Shadow, to_numpy, varying
-from .operations import Call, find_rule
+from .operations import Call, find_rule, import_rules
 from .residual import Route, follow_addition
 
 SPLITS = ('split', 'split_with_sizes', 'unsafe_split', 'chunk', 'unsafe_chunk', 'tensor_split')
+import_rules()
 Forward = Callable[..., Any]
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from mmgradaug.engine import GradAugMixin
 from mmgradaug.registry import MODELS
 from mmgradaug.slimming import operation_rule
-from mmgradaug.slimming.operations import spatial
+from mmgradaug.slimming.layer_operations import spatial
 from mmgradaug.subnets import NoChange
 
 from .detection_batch import DetectionBatch
