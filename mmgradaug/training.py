@@ -148,7 +148,9 @@ class GradAug:
         self.logits = logits
         self.seed = seed
         self.iteration = 0
-        plan = plan_channels(self.network, example_input, within=within)
+        plan = plan_channels(
+            self.network, example_input, within=within, widths=self.sampler.probe_widths()
+        )
         check_sizes(self.network, plan, drawn_sizes(self.sampler.transform))
         self.sampler.bind(self.network)
         if isinstance(model, DistributedDataParallel):
@@ -193,7 +195,8 @@ class GradAug:
             torch.clear_autocast_cache()
             if each.subnet is None:
                 outputs = self.model(images)
-                soft_labels.append(self._logits(outputs).detach())
+                # A copy, which a criterion that works in place does not change.
+                soft_labels.append(self._logits(outputs).detach().clone())
                 return criterion(outputs, targets), {}
             seen = batch.transform(each.subnet.transform)
             outputs = self.model(seen.images)

@@ -65,7 +65,11 @@ class GradAugMixin:
         shape = gradaug.get('example_shape')
         example = None if shape is None else torch.zeros(2, *shape)
         self.channel_plan = plan_channels(
-            self, example, forward=type(self).trial_forward, within=self.narrowed_parts
+            self,
+            example,
+            forward=type(self).trial_forward,
+            within=self.narrowed_parts,
+            widths=sampler.probe_widths(),
         )
         check_sizes(self, self.channel_plan, drawn_sizes(sampler.transform))
         sampler.bind(self)

@@ -87,14 +87,17 @@ def shrink(model: nn.Module, shapes: dict[str, Any], attributes: dict[str, dict[
         shapes: by name, the shapes of parameters and buffers.
         attributes: by module, attributes and their values.
     """
+    made = {}  # tied parameters stay tied
     for name, shape in shapes.items():
         owner, _, attribute = name.rpartition('.')
         module = model.get_submodule(owner)
         value = getattr(module, attribute)
-        small = value.detach().new_zeros(tuple(shape))
-        if isinstance(value, nn.Parameter):
-            small = nn.Parameter(small, requires_grad=value.requires_grad)
-        setattr(module, attribute, small)
+        if value not in made:
+            small = value.detach().new_zeros(tuple(shape))
+            if isinstance(value, nn.Parameter):
+                small = nn.Parameter(small, requires_grad=value.requires_grad)
+            made[value] = small
+        setattr(module, attribute, made[value])
     for name, values in attributes.items():
         for attribute, value in values.items():
             old = getattr(model.get_submodule(name), attribute)

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .errors import SlimmingError
+
 # An element that is always there: the image itself, or channels that an output shows.
 ALWAYS = 0
 # An element that takes the place of whatever is there, such as the zeros of a padding.
@@ -27,6 +29,8 @@ class Classes:
 
     def __init__(self) -> None:
         self._parent = np.zeros(1, np.int64)
+        # While a sub-network is compared with its plan: whatever meets has to be tied already.
+        self.frozen = False
 
     def __len__(self) -> int:
         return len(self._parent)
@@ -57,6 +61,8 @@ class Classes:
         while len(pairs):
             pairs = np.sort(self.find(pairs), axis=1)
             pairs = np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0)
+            if self.frozen and len(pairs):
+                raise SlimmingError('channels meet that do not belong together')
             np.minimum.at(self._parent, pairs[:, 1], pairs[:, 0])
             changed |= len(pairs) > 0
         return changed
@@ -141,6 +147,8 @@ class Labels:
 
     def always(self, factor: Tensor) -> None:
         """These channels are there in every sub-network."""
+        if self.classes.frozen:
+            return
         self.classes.union(to_numpy(factor), np.int64(ALWAYS))
 
     def canonical(self, factor: Tensor) -> Tensor:

@@ -114,9 +114,13 @@ def piece(labels: Labels, call: Call) -> Factors:
                 along = along if other == dim else along.narrow(other, 0, 1)
             along = to_numpy(along.reshape(-1))
             if call.argument(4, 'step', 1) == 1:
-                call.slices(dim, along[:start], along[start : start + pieces[0].shape[dim]])
+                call.slices(dim, along, start, start + pieces[0].shape[dim])
         for result, each in zip(by_result, pieces):
             each = compress(each)
+            if labels.classes.frozen and call.operation.overloadpacket is aten.select:
+                chosen = labels.classes.find(to_numpy(each))
+                if not varying(each) and dim in varying(factor) and (chosen > ALWAYS).any():
+                    raise SlimmingError('it chooses another channel')
             if varying(each) or _fix(labels, each):
                 result.append(each)
     return by_result

@@ -18,6 +18,12 @@ from .trace import SPLITS
 # What is changed in a model at the moment, the innermost context last.
 _ACTIVE: 'weakref.WeakKeyDictionary[nn.Module, list[_Changes]]' = weakref.WeakKeyDictionary()
 _NEW = object()
+# These leave running statistics alone if told so; a batch norm of another's making may not.
+_KNOWN_FORWARDS = (_BatchNorm.forward, nn.SyncBatchNorm.forward)
+_CHECKPOINTING = (
+    'with_cp', 'use_checkpoint', 'use_checkpointing', 'gradient_checkpointing', 'grad_checkpointing',
+    'memory_efficient',
+)  # fmt: skip
 # What the context sets and an extracted sub-network does not have.
 _TEMPORARY = ('track_running_stats', 'forward', '__deepcopy__', '__reduce_ex__', 'state_dict')
 
@@ -62,11 +68,17 @@ def narrowed(model: nn.Module, plan: ChannelPlan, kept: Kept) -> Iterator[nn.Mod
     outer.undo()
     changes = _Changes()
     try:
-        _narrow(model, plan, kept, changes)
+        # With gradients, also where the context is entered without: backward may come later.
+        with torch.enable_grad():
+            _narrow(model, plan, kept, changes)
         active.append(changes)
         try:
             yield model
         finally:
+            if active[-1] is not changes:
+                raise SlimmingError(
+                    'contexts of sub-networks of one model have to be left in reverse order'
+                )
             active.pop()
     finally:
         changes.undo()
@@ -88,7 +100,8 @@ def _keep_buffers(modules: Iterable[nn.Module], changes: _Changes) -> None:
     for module in modules:
         if isinstance(module, _BatchNorm):
             changes.set(vars(module), 'track_running_stats', False)
-            continue
+            if type(module).forward in _KNOWN_FORWARDS:
+                continue
         for name, buffer in module._buffers.items():
             if buffer is not None:
                 changes.set(module._buffers, name, buffer.clone())
@@ -118,7 +131,8 @@ def _narrow(model: nn.Module, plan: ChannelPlan, kept: Kept, changes: _Changes) 
             value = _first(value, dim, selection, kept)
         if value is not tensors[attribute]:
             changes.set(tensors, attribute, value)
-    splits, slices = plan.splits(kept), plan.slices(kept)
+    splits, slices = plan.splits(kept, model.training), plan.slices(kept, model.training)
+    _refuse_checkpointing(modules, [*splits, *slices])
     for name in plan.modules:
         module = modules.get(name)
         if module is None:
@@ -151,6 +165,20 @@ def is_narrowed(module: nn.Module) -> bool:
     return '__deepcopy__' in vars(module)
 
 
+def _refuse_checkpointing(modules: dict[str, nn.Module], planned: Iterable[str]) -> None:
+    """Computing layers again during the backward pass would split channels without the plan."""
+    for name in planned:
+        while name:
+            module = modules.get(name)
+            on = [flag for flag in _CHECKPOINTING if getattr(module, flag, False) is True]
+            if on:
+                raise SlimmingError(
+                    f'{name!r} splits channels into planned pieces, which activation checkpointing ({on[0]}) would '
+                    f'compute again without the plan: write {on[0]}=False'
+                )
+            name = name.rpartition('.')[0]
+
+
 class _SplitSizes(TorchFunctionMode):
     """Pieces of channels have the planned sizes, where ``x.chunk(2)`` or ``x[:, :c // 2]`` would cut elsewhere."""
 
@@ -163,14 +191,15 @@ class _SplitSizes(TorchFunctionMode):
     ) -> Any:
         if getattr(function, '__name__', '') in SPLITS:
             planned = next(self.calls, None)
-            if planned is not None:
+            if planned is not None and args[0].shape[planned[0]] == sum(planned[1]):
                 dim, sizes = planned
                 return torch.split_with_sizes(args[0], sizes, dim)
         if function is Tensor.__getitem__ and self.slices:
-            dim, start, end = self.slices[0]
+            dim, size, start, end = self.slices[0]
             index = args[1] if isinstance(args[1], tuple) else (args[1],)
             plain = all(isinstance(each, slice) for each in index[: dim + 1])
-            if plain and len(index) > dim and index[dim] != slice(None):
+            fits = plain and len(index) > dim and index[dim] != slice(None)
+            if fits and args[0].dim() > dim and args[0].shape[dim] == size:
                 del self.slices[0]
                 index = (*index[:dim], slice(start, end), *index[dim + 1 :])
                 return function(args[0], index)

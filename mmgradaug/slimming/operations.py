@@ -36,7 +36,7 @@ class Call:
         note_size: called with (size, labels) where a layer's attribute counts something that is no
             dimension of a tensor, such as ``groups``.
         produces: called with labels that become channels here: the outputs of a layer.
-        slices: called with (dimension, labels in front of a slice, labels in it).
+        slices: called with (dimension, labels along it, where a slice starts, where it ends).
         links: called with (labels of a layer's inputs, labels of its outputs).
     """
 
@@ -51,7 +51,7 @@ class Call:
     note_size: Callable[[int, np.ndarray], None]
     produces: Callable[[Tensor], None]
     links: Callable[[Tensor, Tensor], None]
-    slices: Callable[[int, np.ndarray, np.ndarray], None]
+    slices: Callable[[int, np.ndarray, int, int], None]
 
     def argument(self, index: int, name: str, default: Any = None) -> Any:
         return self.args[index] if len(self.args) > index else self.kwargs.get(name, default)

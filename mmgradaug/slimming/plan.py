@@ -113,14 +113,17 @@ class ChannelPlan:
                     found.append((dim, selection))
             if found:
                 self.selections[name] = found
-        self._splits = self._splits_of_channels()
-        self._slices = {
-            module: [
-                (dim, self.selection(before), self.selection(piece)) for dim, before, piece in calls
-            ]
+        # In training and in evaluation mode.
+        self._splits = [self._splits_of_channels(each) for each in trace.splits]
+        self._slices = [
+            {
+                module: [
+                    (dim, *(self.selection(labels) for labels in parts)) for dim, *parts in calls
+                ]
+                for module, calls in each.items()
+            }
             for each in trace.slices
-            for module, calls in each.items()
-        }
+        ]
         # Attributes of layers without a rule of their own that count channels: (class, name).
         self.counts: set[tuple[type[nn.Module], str]] = set()
         outputs = {labels.tobytes(): self.select(labels) for labels in trace.producers}
@@ -138,10 +141,12 @@ class ChannelPlan:
                 if options:
                     self._sizes.setdefault(module, {})[size] = list(options)
 
-    def _splits_of_channels(self) -> dict[str, list[Optional[tuple[int, list[Selection]]]]]:
+    def _splits_of_channels(
+        self, traced: dict[str, list[Optional[tuple[int, list[np.ndarray]]]]]
+    ) -> dict[str, list[Optional[tuple[int, list[Selection]]]]]:
         """By module, the calls that split channels, into pieces whose sizes the code cannot know."""
         found: dict[str, list[Optional[tuple[int, list[Selection]]]]] = {}
-        for module, calls in {k: v for each in self._trace.splits for k, v in each.items()}.items():
+        for module, calls in traced.items():
             entries = [
                 call and (call[0], [self.selection(labels) for labels in call[1]]) for call in calls
             ]
@@ -149,26 +154,31 @@ class ChannelPlan:
                 found[module] = entries
         return found
 
-    def splits(self, kept: Kept) -> dict[str, list[Optional[tuple[int, list[int]]]]]:
+    def splits(
+        self, kept: Kept, training: bool
+    ) -> dict[str, list[Optional[tuple[int, list[int]]]]]:
         """By module, for each call that splits channels, the dimension and the sizes of its pieces."""
         return {
             module: [
                 entry and (entry[0], [kept.count(piece) for piece in entry[1]]) for entry in entries
             ]
-            for module, entries in self._splits.items()
+            for module, entries in self._splits[not training].items()
         }
 
-    def slices(self, kept: Kept) -> dict[str, list[tuple[int, int, int]]]:
-        """By module, for each slice of channels, the dimension, where it starts and where it ends."""
+    def slices(self, kept: Kept, training: bool) -> dict[str, list[tuple[int, int, int, int]]]:
+        """By module, for each slice of channels: dimension, size of what is sliced, start and end."""
         found = {}
-        for module, calls in self._slices.items():
+        for module, calls in self._slices[not training].items():
             if any((part.run >= 0).any() for _, *parts in calls for part in parts):
-                starts = [kept.count(before) for _, before, _ in calls]
+                counts = [(dim, *(kept.count(part) for part in parts)) for dim, *parts in calls]
                 found[module] = [
-                    (dim, start, start + kept.count(piece))
-                    for start, (dim, _, piece) in zip(starts, calls)
+                    (dim, size, start, start + length) for dim, size, start, length in counts
                 ]
         return found
+
+    def canonical(self, labels: np.ndarray) -> np.ndarray:
+        """The label that represents each label's class."""
+        return self._trace.labels.classes.find(labels)
 
     def select(self, labels: np.ndarray) -> Optional[Selection]:
         """The selection of elements with these labels; None where all are kept at any width."""

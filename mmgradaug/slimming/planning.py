@@ -1,6 +1,6 @@
 """Finding out which channels a network's sub-networks have, and that these sub-networks run."""
 
-import math
+import random
 import sys
 import weakref
 from collections.abc import Iterator, Sequence
@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Callable, Optional
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.backends import mha
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from .errors import SlimmingError
-from .labels import ANY, to_numpy
+from .labels import ANY, LABEL_TYPE, to_numpy
 from .narrowing import narrowed, possible_counts
 from .plan import ChannelPlan, Kept
 from .residual import find_blocks
-from .trace import Step, Trace, kind_of, tensors_in, trial_copy
+from .trace import Step, Trace, tensors_in, trial_copy
 
 # Widths at which planned sub-networks are run. Where every layer has the first channels of one run, the
 # first will do; parts of a whole round differently at different widths.
@@ -37,6 +37,7 @@ def plan_channels(
     *,
     forward: Callable[..., Any] = nn.Module.__call__,
     within: Optional[Sequence[str]] = None,
+    widths: Sequence[float] = (),
 ) -> ChannelPlan:
     """Find out which channels each sub-network of a model has, and try some of these sub-networks.
 
@@ -51,6 +52,7 @@ def plan_channels(
         forward: what is run, as ``forward(model, *example)``; by default the model itself.
         within: names of the submodules whose channels may be narrowed, such as ``['backbone']``; None
             for all. Layers elsewhere give all their channels and may take fewer.
+        widths: at which sub-networks are tried out, besides some of our own choice.
 
     Returns:
         The plan.
@@ -59,7 +61,7 @@ def plan_channels(
         SlimmingError: the model accepts no example, or has no sub-networks; the message names the layer
             and the operation.
     """
-    plan = _make_plan(model, example_input, forward, within)
+    plan = _make_plan(model, example_input, forward, within, widths)
     _PLANS[model] = plan
     return plan
 
@@ -79,6 +81,7 @@ def _make_plan(
     example_input: Any,
     forward: Callable[..., Any],
     within: Optional[Sequence[str]],
+    widths: Sequence[float],
 ) -> ChannelPlan:
     trial, arguments, trace = _traced(model, example_input, forward, within)
     with _quiet():
@@ -88,12 +91,15 @@ def _make_plan(
                 f'{type(model).__name__} has no channels that could be narrowed, so every sub-network '
                 'would be the full network'
             )
-        for width in PROBE_WIDTHS if plan.has_parts else PROBE_WIDTHS[:1]:
-            for training, steps in zip((True, False), trace.steps):
+        probed = dict.fromkeys([*(PROBE_WIDTHS if plan.has_parts else PROBE_WIDTHS[:1]), *widths])
+        for width in probed:
+            # Two of each at least: of one channel nothing can be told from a dimension without channels.
+            kept = Kept([max(n, min(2, size)) for n, size in zip(plan.kept(width).numbers, plan.runs)])
+            for number, training in enumerate((True, False)):
                 trial.train(training)
-                check = partial(_check, trial, arguments, forward, plan, plan.kept(width), steps)
+                check = partial(_check, trial, arguments, forward, plan, kept, trace, number)
                 while (failure := check()) is not None:
-                    _learn_a_count(trial, plan, plan.kept(width), check, failure)
+                    _learn_a_count(trial, plan, kept, check, failure)
     plan.example, plan.forward = arguments, forward
     plan.forget_trace()
     return plan
@@ -162,7 +168,7 @@ def _traced(
     """
     small = sum(p.numel() for p in model.parameters()) < SMALL
     examples = _example_images(model, small) if example_input is None else [example_input]
-    problem = None
+    problem = refusal = None
     for device in ('cpu', 'meta') if small else ('meta', 'cpu'):
         trial = trial_copy(model, device)
         for example in examples:
@@ -175,10 +181,12 @@ def _traced(
                         trial.train(training)
                         trace.run(trial, arguments, forward, within)
                 return trial, arguments, trace
-            except SlimmingError:
-                raise
+            except SlimmingError as error:
+                refusal = refusal or error
             except Exception as error:  # whatever a network says to an input that it can't take
                 problem = problem or error  # the first example is the likeliest
+    if refusal is not None:
+        raise refusal
     raise SlimmingError(
         f'{type(model).__name__} could not be tried out, since it accepts no batch of images of '
         f'{PROBE_SIZES} pixels ({type(problem).__name__}: {problem}). Say what it accepts: '
@@ -192,12 +200,22 @@ def _moved(value: Any, device: str) -> Any:
 
 
 @contextmanager
+def _numpy_kept() -> Iterator[None]:
+    states = np.random.get_state(), random.getstate()
+    try:
+        yield
+    finally:
+        np.random.set_state(states[0])
+        random.setstate(states[1])
+
+
+@contextmanager
 def _quiet() -> Iterator[None]:
     """No gradients, no random numbers used up, and attention computed step by step."""
     fast = mha.get_fastpath_enabled()
     mha.set_fastpath_enabled(False)
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), _numpy_kept():
             with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
                 yield
     finally:
@@ -233,19 +251,88 @@ def _check(
     forward: Callable[..., Any],
     plan: ChannelPlan,
     kept: Kept,
-    steps: Sequence[Step],
+    trace: Trace,
+    number: int,
 ) -> Optional[_Failure]:
-    """Run a sub-network and compare the results of its layers with what was traced."""
-    running = _watch(trial)
-    checker = _Checker(plan, kept, steps, running.names)
-    with running.hooks, narrowed(trial, plan, kept):
-        try:
-            with checker:
-                forward(trial, *arguments)
-        except Exception as error:
-            name = running.names[-1]
-            return _Failure(name, checker.operations, f'{type(error).__name__}: {error}', error)
+    """Trace a sub-network too, and compare: its channels have to be those that were planned.
+
+    Its parameters carry the labels of the channels that are left. Whatever meets in an operation has to be
+    tied in the plan already, and each result has to have just the channels that are left of the full
+    network's. So ``x[:, :4]`` in a network whose first four channels are three is found, though shapes fit.
+    """
+    small = Trace()
+    small.labels.classes = trace.labels.classes
+    small.parameters = {
+        name: [_left(plan, kept, factor) for factor in factors]
+        for name, factors in trace.parameters.items()
+    }
+    comparison = _Comparison(plan, kept, trace.steps[number])
+    trace.labels.classes.frozen = True
+    try:
+        with narrowed(trial, plan, kept):
+            small.run(trial, arguments, forward, None, comparison)
+        if small.outputs[0] != trace.outputs[number]:
+            raise SlimmingError(f'it gives {small.outputs[0]} instead of {trace.outputs[number]}')
+    except Exception as error:
+        name = small.watcher.running[-1][0]
+        return _Failure(name, small.watcher.operations, f'{type(error).__name__}: {error}', error)
+    finally:
+        trace.labels.classes.frozen = False
     return None
+
+
+def _left(plan: ChannelPlan, kept: Kept, factor: Tensor) -> Tensor:
+    """The labels of the channels that are left."""
+    labels = plan.canonical(to_numpy(factor))
+    mask = kept.mask(plan.selection(labels.reshape(-1))).reshape(labels.shape)
+    for dim in range(mask.ndim):
+        if mask.shape[dim] > 1:
+            others = tuple(d for d in range(mask.ndim) if d != dim)
+            chosen = np.flatnonzero(mask.any(axis=others))
+            labels, mask = labels.take(chosen, dim), mask.take(chosen, dim)
+    if not mask.all():
+        raise SlimmingError('the channels that are left do not fill a tensor')
+    return torch.from_numpy(labels).to(LABEL_TYPE)
+
+
+class _Comparison:
+    """Compares the operations of a sub-network with those of the full network, module by module.
+
+    Only operations that run whatever the memory layout is; views and copies come and go with that.
+    """
+
+    def __init__(self, plan: ChannelPlan, kept: Kept, steps: Sequence[Step]) -> None:
+        self.plan, self.kept = plan, kept
+        self.steps: dict[str, list[Step]] = {}
+        for step in steps:
+            if step.kind:
+                self.steps.setdefault(step.module, []).append(step)
+
+    def __call__(self, found: Step) -> None:
+        expected = self.steps.get(found.module, [])
+        same = [i for i, step in enumerate(expected) if found.kind and step.kind == found.kind]
+        if not same:
+            return
+        step = expected[same[0]]
+        del expected[: same[0] + 1]
+        for shape, ours, theirs in zip(found.shapes, found.factors, step.factors):
+            # Where padding took the place of channels, they are not known from here.
+            if ours is None or theirs is None or any((f == ANY).any() for f in (*ours, *theirs)):
+                continue
+            left = [_left(self.plan, self.kept, factor) for factor in theirs]
+            if self.described(ours) != self.described(left):
+                raise SlimmingError(
+                    f'{step.operation} gives other channels (shape {shape}) than the first ones of each layer'
+                )
+
+    def described(self, factors: Sequence[Tensor]) -> list[tuple[Any, bytes]]:
+        """Factors for comparing: without dimensions of size 1, and without channels that are always there."""
+        described = []
+        for factor in factors:
+            labels = self.plan.canonical(to_numpy(factor)).squeeze()
+            if len(np.unique(labels)) > 1:
+                described.append((labels.shape, labels.tobytes()))
+        return sorted(described)
 
 
 def _learn_a_count(
@@ -329,64 +416,3 @@ class _watch:  # noqa: N801  used like a function
     @property
     def innermost(self) -> str:
         return self.names[-1] or type(self.model).__name__
-
-
-class _Checker(TorchDispatchMode):
-    """Compares shapes of the operations that compute; views and copies come and go with the memory layout."""
-
-    def __init__(
-        self, plan: ChannelPlan, kept: Kept, steps: Sequence[Step], running: list[str]
-    ) -> None:
-        super().__init__()
-        self.plan, self.kept, self.running = plan, kept, running
-        self.operations = 0
-        self.steps: dict[str, list[Step]] = {}
-        for step in steps:
-            if step.kind:
-                self.steps.setdefault(step.module, []).append(step)
-
-    def __torch_dispatch__(
-        self, operation: Any, types: Any, args: Any = (), kwargs: Optional[dict] = None
-    ) -> Any:
-        result = operation(*args, **(kwargs or {}))
-        expected = self.steps.get(self.running[-1], [])
-        kind = kind_of(str(operation))
-        same = [i for i, step in enumerate(expected) if kind and step.kind == kind]
-        if same:
-            step = expected[same[0]]
-            del expected[: same[0] + 1]
-            self.compare(step, tensors_in(result))
-        self.operations += 1
-        return result
-
-    def compare(self, step: Step, results: Sequence[Tensor]) -> None:
-        # Where padding took the place of channels, the size is not known from here.
-        used = [
-            i
-            for i, factors in enumerate(step.factors)
-            if factors is not None and not any((f == ANY).any() for f in factors)
-        ]
-        found = [tuple(results[i].shape) for i in used]
-        expected = [self.expected(step.shapes[i], step.factors[i]) for i in used]
-        differs = found != expected
-        if step.kind == 'product':  # which may be done in a batch, or not
-            differs = [(math.prod(s), s[-1]) for s in found] != [
-                (math.prod(s), s[-1]) for s in expected
-            ]
-        if differs:
-            raise SlimmingError(
-                f'{step.operation} gives shapes {found} where the channels are {expected}'
-            )
-
-    def expected(self, shape: tuple[int, ...], factors: Any) -> tuple[int, ...]:
-        sizes = list(shape)
-        for factor in factors:
-            selection = self.plan.select(to_numpy(factor).reshape(-1))
-            if selection is None:
-                continue
-            mask = self.kept.mask(selection).reshape(factor.shape)
-            for dim in range(mask.ndim):
-                if mask.shape[dim] > 1:
-                    others = tuple(d for d in range(mask.ndim) if d != dim)
-                    sizes[dim] = int(mask.any(axis=others).sum())
-        return tuple(sizes)

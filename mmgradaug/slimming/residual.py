@@ -34,9 +34,11 @@ class Route:
 
 
 def follow_addition(
-    name: str, inputs: Sequence[dict[int, Route]], active: set[int]
+    name: str, inputs: Sequence[dict[int, Route]], active: set[int], alpha: Any = 1
 ) -> dict[int, Route]:
     """The routes to an operation's result from those to its inputs, for the calls that are running."""
+    if alpha != 1:  # a shortcut that is scaled
+        return {}
     if name in UNCHANGED:
         routes = inputs[0]
     elif name in ACTIVATIONS:

@@ -1,7 +1,7 @@
 """One forward pass of a network, watched: which channels each tensor has, operation by operation."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Callable, Optional
@@ -22,12 +22,20 @@ import_rules()
 Forward = Callable[..., Any]
 
 
+# Operations that come and go with the memory layout, and those that a size of 1 makes superfluous.
+LAYOUT = {
+    'view', '_unsafe_view', 'reshape', '_reshape_alias', 'clone', 'contiguous', 'expand', 'permute', 'transpose',
+    't', 'unsqueeze', 'squeeze', 'alias', 'detach', '_to_copy', 'as_strided', 'as_strided_', 'slice', 'select',
+    'copy_', 'roll', 'constant_pad_nd', 'split', 'split_with_sizes', 'unbind', 'add', 'add_', 'mul', 'mul_',
+}  # fmt: skip
+
+
 def kind_of(operation: str) -> str:
-    """Of a layer's main operation, which runs whatever the memory layout is; '' for others."""
+    """Of an operation that runs whatever the memory layout is; '' for others."""
     name = operation.split('.')[1]
     if name in ('mm', 'bmm', 'addmm', 'baddbmm'):
         return 'product'
-    return name if name in ('convolution', 'cat') or name.endswith('_norm') else ''
+    return '' if name in LAYOUT else name
 
 
 @dataclass
@@ -67,8 +75,11 @@ class Trace:
         self.sizes: dict[str, dict[int, dict[bytes, np.ndarray]]] = {}
         self.blocks: dict[str, Optional[Route]] = {}
         self.steps: list[list[Step]] = []
-        # By pass and module, for each slice of channels: the dimension, and the labels before and in it.
-        self.slices: list[dict[str, list[tuple[int, np.ndarray, np.ndarray]]]] = []
+        # The shapes of what came out, by pass.
+        self.outputs: list[list[tuple[int, ...]]] = []
+        # By pass and module, for each slice of channels: the dimension, and the labels of what is sliced,
+        # before the slice and in it.
+        self.slices: list[dict[str, list[tuple[int, np.ndarray, np.ndarray, np.ndarray]]]] = []
         # By pass and module, for each call that splits a tensor: the dimension and the pieces' labels along
         # it, or None where these are no channels.
         self.splits: list[dict[str, list[Optional[tuple[int, list[np.ndarray]]]]]] = []
@@ -79,12 +90,14 @@ class Trace:
         arguments: Sequence[Any],
         forward: Forward,
         within: Optional[Sequence[str]] = None,
+        compare: Optional[Callable[[Step], None]] = None,
     ) -> None:
         """Trace one pass.
 
         Args:
             model: on whatever device; its batch norms should not count (see :func:`trial_copy`).
             arguments: of ``forward(model, *arguments)``.
+            compare: called after each operation that meets channels; may raise SlimmingError.
             within: names of the modules whose channels may be narrowed; None for all. What other modules
                 give keeps its channels.
 
@@ -93,18 +106,32 @@ class Trace:
         """
         self.splits.append({})
         self.slices.append({})
-        watcher = _Watcher(self, model, within)
+        watcher = self.watcher = _Watcher(self, model, within, compare)
         with watcher.modules_watched(model), torch.no_grad(), watcher:
             outputs = forward(model, *arguments)
         self.steps.append(watcher.steps)
-        for tensor in tensors_in(outputs):
+        seen = tensors_in(outputs)
+        if not seen:
+            raise SlimmingError(
+                f'{type(model).__name__} gives a {type(outputs).__name__} in which no tensor is found, so it is '
+                'not known which channels are its outputs: return tensors, or lists, tuples and dicts of them'
+            )
+        self.outputs.append([tuple(tensor.shape) for tensor in seen])
+        for tensor in seen:
             for factor in watcher.shadow_of(tensor).factors:
                 self.labels.always(factor)
 
 
 class _Watcher(TorchDispatchMode):
-    def __init__(self, trace: Trace, model: nn.Module, within: Optional[Sequence[str]]) -> None:
+    def __init__(
+        self,
+        trace: Trace,
+        model: nn.Module,
+        within: Optional[Sequence[str]],
+        compare: Optional[Callable[[Step], None]],
+    ) -> None:
         super().__init__()
+        self.compare, self.operations = compare, 0
         self.trace, self.labels, self.within = trace, trace.labels, within
         self.steps: list[Step] = []
         self.running: list[tuple[str, int]] = [('', 0)]
@@ -137,6 +164,7 @@ class _Watcher(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         result = operation(*args, **kwargs)
+        self.operations += 1
         results = tensors_in(result)
         tensors = tensors_in((args, kwargs))
         if not results:
@@ -153,9 +181,10 @@ class _Watcher(TorchDispatchMode):
             return result
         if not any(s.factors for s in shadows):
             for each in results:
-                adapts = all(s.adapts for s in shadows)
+                # What was expanded from size 1 has the size of its surroundings.
+                adapts = name == 'expand' or all(s.adapts for s in shadows)
                 self.remember(each, Shadow(adapts=adapts, of_parameters=of_parameters))
-            self.follow(name, shadows, results)
+            self.follow(name, shadows, results, kwargs)
             return result
         call = Call(
             operation, args, kwargs, tensors, shadows, [tuple(t.shape) for t in tensors], results,
@@ -172,7 +201,7 @@ class _Watcher(TorchDispatchMode):
             own = [self.labels.canonical(factor) for factor in own or ()]
             known = [factor for factor in own if not bool((factor == ANY).all())]
             self.note_written_view(each, known)
-            adapts = len(known) < len(own)
+            adapts = len(known) < len(own) or name == 'expand'
             self.remember(each, Shadow(known, adapts, of_parameters))
             own = known
             self.note_sizes(each, own)
@@ -185,8 +214,11 @@ class _Watcher(TorchDispatchMode):
                 labels = [along(own, dim, size) for own, size in zip(factors, sizes)]
                 self.trace.splits[-1][self.running[-1][0]][-1] = (dim, labels)
         shapes = [tuple(each.shape) for each in results]
+        # As they are now: in-place operations change tensors, not these.
         self.steps.append(Step(str(operation), self.running[-1][0], shapes, factors))
-        self.follow(name, shadows, results)
+        if self.compare is not None:
+            self.compare(self.steps[-1])
+        self.follow(name, shadows, results, kwargs)
         return result
 
     def refusal(self, operation: Any, reason: str) -> SlimmingError:
@@ -237,8 +269,9 @@ class _Watcher(TorchDispatchMode):
         sizes = self.trace.sizes.setdefault(self.running[-1][0], {})
         sizes.setdefault(size, {})[labels.tobytes()] = labels
 
-    def note_slice(self, dim: int, before: np.ndarray, piece: np.ndarray) -> None:
-        self.trace.slices[-1].setdefault(self.running[-1][0], []).append((dim, before, piece))
+    def note_slice(self, dim: int, whole: np.ndarray, start: int, end: int) -> None:
+        calls = self.trace.slices[-1].setdefault(self.running[-1][0], [])
+        calls.append((dim, whole, whole[:start], whole[start:end]))
 
     def note_sizes(self, tensor: Tensor, factors: Sequence[Tensor]) -> None:
         for factor in factors:
@@ -248,9 +281,16 @@ class _Watcher(TorchDispatchMode):
 
     # --- modules, and how their inputs reach their outputs ---------------------------------------
 
-    def follow(self, name: str, shadows: Sequence[Shadow], results: Sequence[Tensor]) -> None:
+    def follow(
+        self,
+        name: str,
+        shadows: Sequence[Shadow],
+        results: Sequence[Tensor],
+        kwargs: dict[str, Any],
+    ) -> None:
         active = {call for _, call in self.running}
-        carries = follow_addition(name, [shadow.carries for shadow in shadows], active)
+        inputs = [shadow.carries for shadow in shadows]
+        carries = follow_addition(name, inputs, active, kwargs.get('alpha', 1))
         self.shadow_of(results[0]).carries = carries
 
     @contextmanager
@@ -317,13 +357,20 @@ def along(factors: Sequence[Tensor], dim: int, size: int) -> np.ndarray:
 
 
 def tensors_in(values: Any) -> list[Tensor]:
-    """Every tensor in nested lists, tuples, dicts and objects with attributes of tensors."""
+    """Every tensor in nested lists, tuples, mappings and objects with attributes of tensors."""
     found = []
     for value in tree_flatten(values)[0]:
         if isinstance(value, Tensor):
             found.append(value)
-        elif hasattr(value, '__dict__') and not isinstance(value, (type, nn.Module)):
-            found.extend(tensors_in(list(vars(value).values())))
+        elif isinstance(value, Mapping):
+            found.extend(tensors_in(list(value.values())))
+        elif not isinstance(value, (type, nn.Module, str)):
+            attributes = list(vars(value).values()) if hasattr(value, '__dict__') else []
+            slots = getattr(type(value), '__slots__', ())
+            slots = (slots,) if isinstance(slots, str) else slots
+            attributes += [getattr(value, slot, None) for slot in slots]
+            if attributes:
+                found.extend(tensors_in(attributes))
     return found
 
 

@@ -106,6 +106,11 @@ class SubnetSampler:
         for axis in self.axes:
             axis.bind(model)
 
+    def probe_widths(self) -> list[float]:
+        """Widths at which a network should be tried out, since they may be drawn: the smallest, and one between."""
+        smallest = [axis.min_width for axis in self.axes if isinstance(axis, Width)]
+        return [width for each in smallest if each < 1.0 for width in (each, (1.0 + each) / 2)]
+
     @property
     def leaves_parameters_unused(self) -> bool:
         """Whether a sub-network may leave parameters without gradient, which DDP has to be prepared for."""
