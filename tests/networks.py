@@ -134,9 +134,9 @@ def torchvision_network(name: str) -> tuple[nn.Module, torch.Tensor]:
     from torchvision import models
 
     options = dict(init_weights=False) if name in ('googlenet', 'inception_v3') else {}
-    return getattr(models, name)(weights=None, num_classes=10, **options), torch.randn(
-        2, 3, 224, 224
-    )
+    size = 299 if name == 'inception_v3' else 224
+    model = getattr(models, name)(weights=None, num_classes=10, **options)
+    return model, torch.randn(2, 3, size, size)
 
 
 def timm_network(name: str) -> tuple[nn.Module, torch.Tensor]:
