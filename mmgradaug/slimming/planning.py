@@ -90,17 +90,16 @@ def _make_plan(
             )
         probed = dict.fromkeys([*(PROBE_WIDTHS if plan.has_parts else PROBE_WIDTHS[:1]), *widths])
         for width in probed:
-            # Two of each at least: of one channel nothing can be told from a dimension without channels.
-            kept = Kept(
-                [max(n, min(2, size)) for n, size in zip(plan.kept(width).numbers, plan.runs)]
-            )
+            kept = plan.kept(width)
+            # To compare, two of each: of one channel nothing can be told from a dimension without channels.
+            two = Kept([max(n, min(2, size)) for n, size in zip(kept.numbers, plan.runs)])
             for number, training in enumerate((True, False)):
                 trial.train(training)
-                check = partial(
-                    check_subnetwork, trial, arguments, forward, plan, kept, trace, number
-                )
-                while (failure := check()) is not None:
-                    learn_a_count(trial, plan, kept, check, failure)
+                run = partial(check_subnetwork, trial, arguments, forward, plan, trace, number)
+                for each in (kept, two) if two.numbers != kept.numbers else (kept,):
+                    check = partial(run, each, compare=each.numbers == two.numbers)
+                    while (failure := check()) is not None:
+                        learn_a_count(trial, plan, each, check, failure)
     plan.example, plan.forward = arguments, forward
     plan.forget_trace()
     return plan

@@ -31,9 +31,10 @@ def check_subnetwork(
     arguments: tuple[Any, ...],
     forward: Callable[..., Any],
     plan: ChannelPlan,
-    kept: Kept,
     trace: Trace,
     number: int,
+    kept: Kept,
+    compare: bool = True,
 ) -> Optional[Failure]:
     """Trace a sub-network too, and compare: its channels have to be those that were planned.
 
@@ -48,17 +49,19 @@ def check_subnetwork(
         for name, factors in trace.parameters.items()
     }
     comparison = _Comparison(plan, kept, trace.steps[number])
-    trace.labels.classes.frozen = True
+    trace.labels.classes.frozen, trace.labels.classes.strict = True, compare
     try:
         with narrowed(trial, plan, kept):
-            small.run(trial, arguments, forward, None, comparison)
+            small.run(trial, arguments, forward, None, comparison if compare else None)
         if small.outputs[0] != trace.outputs[number]:
             raise SlimmingError(f'it gives {small.outputs[0]} instead of {trace.outputs[number]}')
     except Exception as error:
+        if small.watcher is None:  # not even entered
+            raise
         name = small.watcher.running[-1][0]
         return Failure(name, small.watcher.operations, f'{type(error).__name__}: {error}', error)
     finally:
-        trace.labels.classes.frozen = False
+        trace.labels.classes.frozen = trace.labels.classes.strict = False
     return None
 
 
