@@ -78,7 +78,7 @@ def smaller_network(model: nn.Module, width: float, plan: Optional[ChannelPlan] 
     return Smaller({k: v for k, v in shapes.items() if v != full[k]}, attributes)
 
 
-# tools/extract_subnetwork.py writes this function into a file for users of MMPretrain alone.
+# `mmgradaug extract` writes this function into a file for users of MMPretrain alone.
 def shrink(model: nn.Module, shapes: dict[str, Any], attributes: dict[str, dict[str, Any]]) -> None:
     """Make parameters and buffers smaller and set attributes, in place; values are to be loaded after.
 

@@ -29,8 +29,9 @@ class Classes:
 
     def __init__(self) -> None:
         self._parent = np.zeros(1, np.int64)
-        # While a sub-network is compared with its plan: whatever meets has to be tied already.
-        self.frozen = False
+        # While a sub-network is tried out nothing is tied; and while it is compared with its plan, whatever
+        # meets has to be tied already.
+        self.frozen = self.strict = False
 
     def __len__(self) -> int:
         return len(self._parent)
@@ -61,8 +62,10 @@ class Classes:
         while len(pairs):
             pairs = np.sort(self.find(pairs), axis=1)
             pairs = np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0)
-            if self.frozen and len(pairs):
-                raise SlimmingError('channels meet that do not belong together')
+            if self.frozen:
+                if self.strict and len(pairs):
+                    raise SlimmingError('channels meet that do not belong together')
+                return False
             np.minimum.at(self._parent, pairs[:, 1], pairs[:, 0])
             changed |= len(pairs) > 0
         return changed

@@ -117,7 +117,7 @@ def piece(labels: Labels, call: Call) -> Factors:
                 call.slices(dim, along, start, start + pieces[0].shape[dim])
         for result, each in zip(by_result, pieces):
             each = compress(each)
-            if labels.classes.frozen and call.operation.overloadpacket is aten.select:
+            if labels.classes.strict and call.operation.overloadpacket is aten.select:
                 chosen = labels.classes.find(to_numpy(each))
                 if not varying(each) and dim in varying(factor) and (chosen > ALWAYS).any():
                     raise SlimmingError('it chooses another channel')

@@ -167,16 +167,17 @@ def is_narrowed(module: nn.Module) -> bool:
 
 def _refuse_checkpointing(modules: dict[str, nn.Module], planned: Iterable[str]) -> None:
     """Computing layers again during the backward pass would split channels without the plan."""
-    for name in planned:
-        while name:
+    for planned_name in planned:
+        name: Optional[str] = planned_name
+        while name is not None:
             module = modules.get(name)
             on = [flag for flag in _CHECKPOINTING if getattr(module, flag, False) is True]
             if on:
                 raise SlimmingError(
-                    f'{name!r} splits channels into planned pieces, which activation checkpointing ({on[0]}) would '
-                    f'compute again without the plan: write {on[0]}=False'
+                    f'{planned_name or "the model"!r} splits channels into planned pieces, which activation '
+                    f'checkpointing ({on[0]}) would compute again without the plan: write {on[0]}=False'
                 )
-            name = name.rpartition('.')[0]
+            name = name.rpartition('.')[0] if name else None
 
 
 class _SplitSizes(TorchFunctionMode):

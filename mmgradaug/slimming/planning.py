@@ -1,11 +1,9 @@
 """Finding out which channels a network's sub-networks have, and that these sub-networks run."""
 
 import random
-import sys
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Callable, Optional
 
@@ -15,11 +13,10 @@ from torch import Tensor, nn
 from torch.backends import mha
 
 from .errors import SlimmingError
-from .labels import ANY, LABEL_TYPE, to_numpy
-from .narrowing import narrowed, possible_counts
 from .plan import ChannelPlan, Kept
 from .residual import find_blocks
-from .trace import Step, Trace, tensors_in, trial_copy
+from .trace import Trace, tensors_in, trial_copy
+from .verification import check_subnetwork, learn_a_count
 
 # Widths at which planned sub-networks are run. Where every layer has the first channels of one run, the
 # first will do; parts of a whole round differently at different widths.
@@ -93,13 +90,16 @@ def _make_plan(
             )
         probed = dict.fromkeys([*(PROBE_WIDTHS if plan.has_parts else PROBE_WIDTHS[:1]), *widths])
         for width in probed:
-            # Two of each at least: of one channel nothing can be told from a dimension without channels.
-            kept = Kept([max(n, min(2, size)) for n, size in zip(plan.kept(width).numbers, plan.runs)])
+            kept = plan.kept(width)
+            # To compare, two of each: of one channel nothing can be told from a dimension without channels.
+            two = Kept([max(n, min(2, size)) for n, size in zip(kept.numbers, plan.runs)])
             for number, training in enumerate((True, False)):
                 trial.train(training)
-                check = partial(_check, trial, arguments, forward, plan, kept, trace, number)
-                while (failure := check()) is not None:
-                    _learn_a_count(trial, plan, kept, check, failure)
+                run = partial(check_subnetwork, trial, arguments, forward, plan, trace, number)
+                for each in (kept, two) if two.numbers != kept.numbers else (kept,):
+                    check = partial(run, each, compare=each.numbers == two.numbers)
+                    while (failure := check()) is not None:
+                        learn_a_count(trial, plan, each, check, failure)
     plan.example, plan.forward = arguments, forward
     plan.forget_trace()
     return plan
@@ -118,16 +118,21 @@ def check_sizes(model: nn.Module, plan: ChannelPlan, sizes: Sequence[tuple[int, 
     images, *rest = plan.example
     trial = trial_copy(model, str(images.device))
     trial.train()
-    running = _watch(trial)
+    # Names of the modules that run, the innermost last; after an error, the failing one's.
+    running: list[str] = []
+    for name, module in trial.named_modules():
+        module.register_forward_pre_hook(lambda *_, name=name: running.append(name))
+        module.register_forward_hook(lambda *_: running.pop() and None)
     for size in dict.fromkeys(sizes):
-        del running.names[1:]
+        running.clear()
         try:
             with _quiet():
                 plan.forward(trial, images.new_zeros(*images.shape[:2], *size), *rest)
         except Exception as error:
+            layer = next((name for name in reversed(running) if name), type(model).__name__)
             raise SlimmingError(
                 f'{type(model).__name__} cannot take images of {size[0]} x {size[1]} pixels, which '
-                f'transforms may draw: its {running.innermost!r} fails with {type(error).__name__}: {error}. '
+                f'transforms may draw: its {layer!r} fails with {type(error).__name__}: {error}. '
                 'Leave that size out, or choose one that the network can take (many need multiples of 32)'
             ) from error
 
@@ -233,186 +238,3 @@ def _example_images(model: nn.Module, small: bool) -> list[Tensor]:
     channels = dict.fromkeys([3, 1, *(c.in_channels for c in convolutions[:1])])
     sizes = sorted(PROBE_SIZES, key=lambda size: size != 64) if small else PROBE_SIZES
     return [torch.zeros(2, c, s, s, dtype=dtype) for c in channels for s in sizes]
-
-
-@dataclass
-class _Failure:
-    """Why a sub-network does not run: in which module, after how many operations."""
-
-    module: str
-    operations: int
-    reason: str
-    cause: Exception
-
-
-def _check(
-    trial: nn.Module,
-    arguments: tuple[Any, ...],
-    forward: Callable[..., Any],
-    plan: ChannelPlan,
-    kept: Kept,
-    trace: Trace,
-    number: int,
-) -> Optional[_Failure]:
-    """Trace a sub-network too, and compare: its channels have to be those that were planned.
-
-    Its parameters carry the labels of the channels that are left. Whatever meets in an operation has to be
-    tied in the plan already, and each result has to have just the channels that are left of the full
-    network's. So ``x[:, :4]`` in a network whose first four channels are three is found, though shapes fit.
-    """
-    small = Trace()
-    small.labels.classes = trace.labels.classes
-    small.parameters = {
-        name: [_left(plan, kept, factor) for factor in factors]
-        for name, factors in trace.parameters.items()
-    }
-    comparison = _Comparison(plan, kept, trace.steps[number])
-    trace.labels.classes.frozen = True
-    try:
-        with narrowed(trial, plan, kept):
-            small.run(trial, arguments, forward, None, comparison)
-        if small.outputs[0] != trace.outputs[number]:
-            raise SlimmingError(f'it gives {small.outputs[0]} instead of {trace.outputs[number]}')
-    except Exception as error:
-        name = small.watcher.running[-1][0]
-        return _Failure(name, small.watcher.operations, f'{type(error).__name__}: {error}', error)
-    finally:
-        trace.labels.classes.frozen = False
-    return None
-
-
-def _left(plan: ChannelPlan, kept: Kept, factor: Tensor) -> Tensor:
-    """The labels of the channels that are left."""
-    labels = plan.canonical(to_numpy(factor))
-    mask = kept.mask(plan.selection(labels.reshape(-1))).reshape(labels.shape)
-    for dim in range(mask.ndim):
-        if mask.shape[dim] > 1:
-            others = tuple(d for d in range(mask.ndim) if d != dim)
-            chosen = np.flatnonzero(mask.any(axis=others))
-            labels, mask = labels.take(chosen, dim), mask.take(chosen, dim)
-    if not mask.all():
-        raise SlimmingError('the channels that are left do not fill a tensor')
-    return torch.from_numpy(labels).to(LABEL_TYPE)
-
-
-class _Comparison:
-    """Compares the operations of a sub-network with those of the full network, module by module.
-
-    Only operations that run whatever the memory layout is; views and copies come and go with that.
-    """
-
-    def __init__(self, plan: ChannelPlan, kept: Kept, steps: Sequence[Step]) -> None:
-        self.plan, self.kept = plan, kept
-        self.steps: dict[str, list[Step]] = {}
-        for step in steps:
-            if step.kind:
-                self.steps.setdefault(step.module, []).append(step)
-
-    def __call__(self, found: Step) -> None:
-        expected = self.steps.get(found.module, [])
-        same = [i for i, step in enumerate(expected) if found.kind and step.kind == found.kind]
-        if not same:
-            return
-        step = expected[same[0]]
-        del expected[: same[0] + 1]
-        for shape, ours, theirs in zip(found.shapes, found.factors, step.factors):
-            # Where padding took the place of channels, they are not known from here.
-            if ours is None or theirs is None or any((f == ANY).any() for f in (*ours, *theirs)):
-                continue
-            left = [_left(self.plan, self.kept, factor) for factor in theirs]
-            if self.described(ours) != self.described(left):
-                raise SlimmingError(
-                    f'{step.operation} gives other channels (shape {shape}) than the first ones of each layer'
-                )
-
-    def described(self, factors: Sequence[Tensor]) -> list[tuple[Any, bytes]]:
-        """Factors for comparing: without dimensions of size 1, and without channels that are always there."""
-        described = []
-        for factor in factors:
-            labels = self.plan.canonical(to_numpy(factor)).squeeze()
-            if len(np.unique(labels)) > 1:
-                described.append((labels.shape, labels.tobytes()))
-        return sorted(described)
-
-
-def _learn_a_count(
-    trial: nn.Module,
-    plan: ChannelPlan,
-    kept: Kept,
-    check: Callable[[], Optional[_Failure]],
-    failure: _Failure,
-) -> None:
-    """Find attributes that have to shrink for a failing sub-network to get further.
-
-    The layer that fails, or the one around it, may have attributes that count channels or heads
-    (``num_heads``), and others that have the same value by accident (``sr_ratio``). So as few as possible are
-    taken: the one with which the sub-network gets furthest, or, where one alone is not enough, all without
-    those that it gets as far without.
-
-    Raises:
-        SlimmingError: there are none.
-    """
-
-    def reached(counts: set[Any]) -> int:
-        before = set(plan.counts)
-        plan.counts |= counts
-        after = check()
-        plan.counts = before
-        return sys.maxsize if after is None else after.operations
-
-    name: Optional[str] = failure.module
-    places = []
-    while name is not None:
-        places.append([name])
-        name = name.rpartition('.')[0] if name else None
-    # Or the layer reads an attribute of one of its parts.
-    inside = trial.get_submodule(failure.module).named_modules(prefix=failure.module)
-    places.append([part for part, _ in inside])
-    for names in places:
-        possible = {
-            (type(trial.get_submodule(each)), attribute)
-            for each in names
-            for attribute in possible_counts(plan, each, trial.get_submodule(each), kept)
-        }
-        open_counts = sorted(possible - plan.counts, key=lambda count: (count[1], str(count[0])))
-        if open_counts:
-            furthest, found = max(
-                ((reached({count}), {count}) for count in open_counts), key=lambda each: each[0]
-            )
-            if furthest <= failure.operations and len(open_counts) > 1:
-                found = set(open_counts)
-                furthest = reached(found)
-                for count in open_counts:
-                    if reached(found - {count}) >= furthest:
-                        found = found - {count}
-            if furthest > failure.operations:
-                plan.counts |= found
-                return
-    raise SlimmingError(
-        f'{failure.module or type(trial).__name__!r} cannot be slimmed: {type(trial).__name__} runs at full '
-        f'width, but its sub-network fails there with {failure.reason}'
-    ) from failure.cause
-
-
-class _watch:  # noqa: N801  used like a function
-    """Which modules are running: their names, the innermost last; after an error, the failing one's."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.names: list[str] = ['']
-        self.model = model
-        self.hooks = ExitStack()
-        for name, module in model.named_modules():
-            if module is not model:
-                enter = partial(self._enter, name)
-                self.hooks.callback(module.register_forward_pre_hook(enter).remove)
-                self.hooks.callback(module.register_forward_hook(self._leave).remove)
-
-    def _enter(self, name: str, *_: Any) -> None:
-        self.names.append(name)
-
-    def _leave(self, *_: Any) -> None:
-        self.names.pop()
-
-    @property
-    def innermost(self) -> str:
-        return self.names[-1] or type(self.model).__name__

@@ -25,8 +25,8 @@ Forward = Callable[..., Any]
 # Operations that come and go with the memory layout, and those that a size of 1 makes superfluous.
 LAYOUT = {
     'view', '_unsafe_view', 'reshape', '_reshape_alias', 'clone', 'contiguous', 'expand', 'permute', 'transpose',
-    't', 'unsqueeze', 'squeeze', 'alias', 'detach', '_to_copy', 'as_strided', 'as_strided_', 'slice', 'select',
-    'copy_', 'roll', 'constant_pad_nd', 'split', 'split_with_sizes', 'unbind', 'add', 'add_', 'mul', 'mul_',
+    't', 'unsqueeze', 'squeeze', 'alias', 'detach', '_to_copy', 'as_strided', 'as_strided_', 'copy_',
+    'constant_pad_nd', 'unbind', 'add', 'add_', 'mul', 'mul_',
 }  # fmt: skip
 
 
@@ -35,6 +35,8 @@ def kind_of(operation: str) -> str:
     name = operation.split('.')[1]
     if name in ('mm', 'bmm', 'addmm', 'baddbmm'):
         return 'product'
+    if name in SPLITS:
+        return 'split'
     return '' if name in LAYOUT else name
 
 
@@ -75,6 +77,7 @@ class Trace:
         self.sizes: dict[str, dict[int, dict[bytes, np.ndarray]]] = {}
         self.blocks: dict[str, Optional[Route]] = {}
         self.steps: list[list[Step]] = []
+        self.watcher: Optional[_Watcher] = None
         # The shapes of what came out, by pass.
         self.outputs: list[list[tuple[int, ...]]] = []
         # By pass and module, for each slice of channels: the dimension, and the labels of what is sliced,

@@ -1,0 +1,182 @@
+"""What runs in a sub-network and computes something else is refused before training, although shapes fit."""
+
+import pytest
+import torch
+from torch import nn
+
+from mmgradaug import GradAug, Identity
+from mmgradaug.slimming import (
+    SlimmingError,
+    plan_channels,
+    residual_blocks,
+    subnetwork,
+)
+
+X = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+
+
+class Between(nn.Module):
+    """A convolution, something done to its 12 channels, and another convolution."""
+
+    def __init__(self, change, inputs=12):
+        super().__init__()
+        self.a, self.b, self.change = nn.Conv2d(3, 12, 1), nn.Conv2d(inputs, 2, 1), change
+
+    def forward(self, x):
+        return self.b(self.change(self.a(x)))
+
+
+def first_four_to_zero(y):
+    y = y.clone()
+    y[:, :4] = 0
+    return y
+
+
+def normalised_in_four_groups(y):
+    groups = y.reshape(len(y), 4, -1, *y.shape[2:])
+    return (groups / groups.var((2, 3, 4), keepdim=True)).flatten(1, 2)
+
+
+def gated_by_the_last_but_one(y):
+    return y * y[:, -2].unsqueeze(1)
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        first_four_to_zero,
+        normalised_in_four_groups,
+        gated_by_the_last_but_one,
+        lambda y: torch.roll(y, 1, dims=1) + y,
+        lambda y: y + y.narrow(1, 0, 4).sum(1, keepdim=True),
+        lambda y: torch.cat(torch.tensor_split(y, [3, 10], dim=1)[::-1], 1),
+    ],
+)
+def test_positions_that_mean_something_else_are_refused_or_right(change):
+    model = Between(change).double()
+    try:
+        plan = plan_channels(model, X, widths=(0.45, 0.75))
+    except SlimmingError:
+        return
+    for width in (0.3, 0.5, 0.75, 0.9):
+        with subnetwork(model, width):
+            found = model(X)
+        zeroed = Between(change).double()
+        zeroed.load_state_dict(model.state_dict())
+        kept = plan.kept(width)
+        for name, value in zeroed.named_parameters():
+            for dim, selection in plan.selections.get(name, ()):
+                rest = ~torch.from_numpy(kept.mask(selection))
+                value.data.index_fill_(dim, rest.nonzero()[:, 0], 0.0)
+        torch.testing.assert_close(found, zeroed(X), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    'change', [first_four_to_zero, normalised_in_four_groups, gated_by_the_last_but_one]
+)
+def test_these_are_refused(change):
+    with pytest.raises(SlimmingError, match='cannot be slimmed'):
+        plan_channels(Between(change).double(), X)
+
+
+def test_outputs_that_cannot_be_seen_are_refused_and_mappings_are_seen():
+    class Result(dict):
+        pass
+
+    class Slots:
+        __slots__ = ('logits',)
+
+        def __init__(self, logits):
+            self.logits = logits
+
+    for wrap in (lambda y: Result(logits=y), Slots):
+        model = Between(lambda y: y)
+        model.register_forward_hook(lambda module, args, output, wrap=wrap: wrap(output))
+        plan_channels(model, X.float())
+        with subnetwork(model, 0.5):
+            assert model.b.weight.shape[:2] == (2, 6)
+    model = Between(lambda y: y)
+    model.register_forward_hook(lambda module, args, output: lambda: output)
+    with pytest.raises(SlimmingError, match='no tensor is found'):
+        plan_channels(model, X.float())
+
+
+def test_a_scaled_shortcut_is_no_shortcut():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(6, 6, 1)
+
+        def forward(self, x):
+            return torch.add(self.conv(x), x, alpha=2)
+
+    assert residual_blocks(nn.Sequential(nn.Conv2d(3, 6, 1), Scaled(), nn.Conv2d(6, 2, 1))) == []
+
+
+def test_a_context_entered_without_gradients_still_gives_them():
+    model = Between(torch.relu).double()
+    plan_channels(model, X)
+    with torch.no_grad():
+        with subnetwork(model, 0.5), torch.enable_grad():
+            model(X).sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def test_a_batch_norm_of_anothers_making_does_not_move_its_statistics():
+    class Naive(nn.BatchNorm2d):
+        def forward(self, x):
+            self.running_mean += 0.1 * x.detach().mean((0, 2, 3))
+            return super().forward(x)
+
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), Naive(8), nn.Conv2d(8, 2, 1)).double()
+    plan_channels(model, X)
+    with subnetwork(model, 0.5):
+        model(X)
+    assert model[1].running_mean.eq(0).all()
+
+
+def test_planned_pieces_under_activation_checkpointing_are_refused():
+    class Pieces(nn.Module):
+        with_cp = True
+
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 8, 1), nn.Conv2d(4, 2, 1)
+
+        def forward(self, x):
+            x, y = self.a(x).chunk(2, 1)
+            return self.b(x * y)
+
+    with pytest.raises(SlimmingError, match='with_cp=False'):
+        plan_channels(Pieces(), X.float())
+
+
+def test_a_criterion_that_works_in_place_leaves_the_soft_labels_alone():
+    class Pooled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(3, 8, 1), nn.Linear(8, 2)
+
+        def forward(self, x):
+            return self.fc(self.conv(x).mean((2, 3)))
+
+    seen = []
+
+    def soft_label_loss(logits, soft_labels):
+        seen.append(soft_labels.clone())
+        return (logits - soft_labels).square().mean()
+
+    model = Pooled().double()
+    gradaug = GradAug(model, 1, 0.5, Identity(), example_input=X, soft_label_loss=soft_label_loss)
+    expected = model(X).detach()
+    gradaug.backward(X, None, lambda outputs, _: outputs.mul_(3).sum())
+    assert torch.equal(seen[0], expected)
+
+
+def test_small_transformers_of_any_image_size_are_planned():
+    from torchvision.models.vision_transformer import VisionTransformer
+
+    for size in (32, 224):
+        model = VisionTransformer(size, size // 4, 2, 2, 16, 32, num_classes=5)
+        with subnetwork(model, 0.5):
+            assert model.hidden_dim == 8
