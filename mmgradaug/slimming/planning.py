@@ -96,7 +96,7 @@ def _make_plan(
             for number, training in enumerate((True, False)):
                 trial.train(training)
                 run = partial(check_subnetwork, trial, arguments, forward, plan, trace, number)
-                for each in (kept, two) if two.numbers != kept.numbers else (kept,):
+                for each in (two, kept) if two.numbers != kept.numbers else (kept,):
                     check = partial(run, each, compare=each.numbers == two.numbers)
                     while (failure := check()) is not None:
                         learn_a_count(trial, plan, each, check, failure)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import SlimmingError
-from .labels import ANY, LABEL_TYPE, to_numpy
+from .labels import ANY, LABEL_TYPE, compress, to_numpy
 from .narrowing import narrowed, possible_counts
 from .plan import ChannelPlan, Kept
 from .trace import Step, Trace
@@ -110,10 +110,11 @@ class _Comparison:
                 )
 
     def described(self, factors: Sequence[Tensor]) -> list[tuple[Any, bytes]]:
-        """Factors for comparing: without dimensions of size 1, and without channels that are always there."""
+        """Factors for comparing: without dimensions along which nothing changes, of channels that may go."""
         described = []
         for factor in factors:
-            labels = self.plan.canonical(to_numpy(factor)).squeeze()
+            labels = self.plan.canonical(to_numpy(factor))
+            labels = compress(torch.from_numpy(labels)).numpy().squeeze()
             if len(np.unique(labels)) > 1:
                 described.append((labels.shape, labels.tobytes()))
         return sorted(described)
