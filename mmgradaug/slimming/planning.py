@@ -88,7 +88,7 @@ def _make_plan(
                 f'{type(model).__name__} has no channels that could be narrowed, so every sub-network '
                 'would be the full network'
             )
-        probed = dict.fromkeys([*(PROBE_WIDTHS if plan.has_parts else PROBE_WIDTHS[:1]), *widths])
+        probed = dict.fromkeys([*PROBE_WIDTHS, *widths] if plan.has_parts else PROBE_WIDTHS[:1])
         for width in probed:
             kept = plan.kept(width)
             # To compare, two of each: of one channel nothing can be told from a dimension without channels.
