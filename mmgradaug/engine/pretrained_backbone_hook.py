@@ -7,9 +7,10 @@ from typing import Any, Optional
 from mmengine.hooks import Hook
 from mmengine.model import PretrainedInit
 from mmengine.registry import WEIGHT_INITIALIZERS
-from mmengine.runner import BaseLoop, CheckpointLoader, Runner, find_latest_checkpoint
+from mmengine.runner import BaseLoop, CheckpointLoader, Runner
 from torch import nn
 
+from mmgradaug.checkpoint import newest_whole_checkpoint
 from mmgradaug.config_types import is_a
 from mmgradaug.loading import LoadingReport, loading_report, unwrapped
 from mmgradaug.registry import HOOKS
@@ -136,7 +137,8 @@ def _pretrained_inits(backbone: nn.Module) -> list[dict[str, Any]]:
 def _brings_whole_model(runner: Runner) -> Optional[str]:
     """The checkpoint that the runner loads after the initialisation; None if there is none."""
     if runner._load_from is None and runner._resume:
-        return find_latest_checkpoint(runner.work_dir)
+        newest = newest_whole_checkpoint([runner.work_dir])[0]
+        return None if newest is None else str(newest)
     return runner._load_from
 
 
