@@ -7,10 +7,9 @@ from typing import Any, Optional
 from mmengine.hooks import Hook
 from mmengine.model import PretrainedInit
 from mmengine.registry import WEIGHT_INITIALIZERS
-from mmengine.runner import BaseLoop, CheckpointLoader, Runner
+from mmengine.runner import BaseLoop, CheckpointLoader, Runner, find_latest_checkpoint
 from torch import nn
 
-from mmgradaug.checkpoint import newest_whole_checkpoint
 from mmgradaug.config_types import is_a
 from mmgradaug.loading import LoadingReport, loading_report, unwrapped
 from mmgradaug.registry import HOOKS
@@ -137,8 +136,8 @@ def _pretrained_inits(backbone: nn.Module) -> list[dict[str, Any]]:
 def _brings_whole_model(runner: Runner) -> Optional[str]:
     """The checkpoint that the runner loads after the initialisation; None if there is none."""
     if runner._load_from is None and runner._resume:
-        newest = newest_whole_checkpoint([runner.work_dir])[0]
-        return None if newest is None else str(newest)
+        latest = find_latest_checkpoint(runner.work_dir)  # may be relative to the work dir
+        return None if latest is None else str(Path(runner.work_dir) / latest)
     return runner._load_from
 
 

@@ -161,7 +161,7 @@ def draw_detections(sweep: Sweep, out: Path, number: int) -> None:
     models = []
     for item in (longer, gradaug):
         run: Run = sweep.make_run(item, 0)
-        checkpoint = run.folder / (run.folder / 'last_checkpoint').read_text().strip()
+        checkpoint = (run.folder / 'last_checkpoint').read_text().strip()
         models.append((str(run.folder / run.config.name), str(run.folder / checkpoint)))
     detections.run(
         argparse.Namespace(
