@@ -18,6 +18,7 @@ from .subnets import (
     RandomScale,
     SoftLabelLoss,
     TorchvisionTransform,
+    preset,
     soft_label_loss,
 )
 from .training import GradAug
@@ -44,6 +45,7 @@ __all__ = [
     '__version__',
     'extract_subnetwork',
     'plan_channels',
+    'preset',
     'soft_label_loss',
     'subnetwork',
 ]

@@ -274,7 +274,8 @@ def add_experiments(add: Callable[[str, str, str, str], argparse.ArgumentParser]
 
     cost = add(
         'cost',
-        'time some iterations of configs on this machine and extrapolate to their whole training (Table 2)',
+        'time some iterations of configs on this machine and extrapolate to their whole training (Table 2); '
+        'of a GradAug config plain training, the presets economy and paper, and its own setting',
         'experiments.cost:run',
         'configs/imagenet/baseline_r50.py configs/gradaug_r50_imagenet.py --iterations 20',
     )

@@ -10,7 +10,14 @@ from mmgradaug.arguments import refuse_unknown_keys
 from mmgradaug.registry import build_batch_transform
 from mmgradaug.slimming import plan_channels, remember_plan
 from mmgradaug.slimming.planning import check_sizes
-from mmgradaug.subnets import Batch, SoftLabelLoss, Subnet, SubnetSampler, drawn_sizes
+from mmgradaug.subnets import (
+    Batch,
+    SoftLabelLoss,
+    Subnet,
+    SubnetSampler,
+    drawn_sizes,
+    with_preset,
+)
 
 from .gradaug_step import gradaug_step
 
@@ -26,7 +33,8 @@ class GradAugMixin:
 
     Args:
         gradaug: the method's hyperparameters: those of :class:`~mmgradaug.subnets.SubnetSampler`
-            (``num_subnets``, ``min_width``, ``transforms``, ...);
+            (``num_subnets``, ``min_width``, ``transforms``, ...); ``preset``, 'paper' or 'economy', for those
+            that are not given, see :func:`~mmgradaug.subnets.preset`;
             ``soft_label_loss``, the options of :class:`~mmgradaug.subnets.SoftLabelLoss`; and
             ``example_shape``, (channels, height, width) of images that the model accepts, which is
             needed only where it accepts no ordinary ones.
@@ -50,9 +58,10 @@ class GradAugMixin:
                 f'{type(self).__name__} needs its hyperparameters, got gradaug={gradaug!r}: write '
                 f'gradaug=dict(num_subnets=3, min_width=0.9, transforms={self.example_transforms})'
             )
-        options = {key: gradaug[key] for key in gradaug if key not in self.own_options}
         known = [key for key in inspect.signature(SubnetSampler).parameters if key != 'axes']
-        refuse_unknown_keys('gradaug', gradaug, [*known, *self.own_options])
+        refuse_unknown_keys('gradaug', gradaug, [*known, 'preset', *self.own_options])
+        gradaug = with_preset(gradaug)
+        options = {key: gradaug[key] for key in gradaug if key not in self.own_options}
         soft_label_loss = gradaug.get('soft_label_loss') or {}
         refuse_unknown_keys('gradaug.soft_label_loss', soft_label_loss, SoftLabelLoss)
         if options.get('transforms'):

@@ -1,16 +1,19 @@
 """``mmgradaug cost``: what a training takes on this machine, from some of its iterations."""
 
 import argparse
+import copy
 import statistics
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mmgradaug.config_types import short_name
 from mmgradaug.files import UserError, read_json, short, write_json
 from mmgradaug.grids import Grid, show
+from mmgradaug.subnets.presets import DECIDED, PRESETS, with_preset
 
-from .items import Item, prepare, select
+from .items import OTHERS, Item, prepare, select
 from .runs import RECORD, Run
 from .summary import number
 from .sweep import gpu_is_there
@@ -29,12 +32,17 @@ def run(args: argparse.Namespace) -> None:
     items = select(args.names, args.only)
     with tempfile.TemporaryDirectory(prefix='mmgradaug-cost-') as folder:
         prepare(items, None, args.cfg_options, Path(folder))
-        entries = [measure(item, Path(folder) / item.key, on_gpu, args) for item in items]
+        entries = [
+            measure(each, setting, Path(folder) / each.key, on_gpu, args)
+            for item in items
+            for setting, each in with_other_settings(item).items()
+        ]
     for entry in entries:
         write_json(args.out / f'{entry["model"]["name"]}.json', entry)
     rows = [
         [
-            entry['model']['name'],
+            entry['model']['name'].partition('+setting=')[0],
+            entry['setting'],
             f'{1000 * entry["seconds_per_iteration"]:.4g}',
             f'{entry["peak_memory_mb"]:,.0f}',
             str(entry['iterations_per_epoch']),
@@ -43,7 +51,15 @@ def run(args: argparse.Namespace) -> None:
         ]
         for entry in entries
     ]
-    head = ['config', 'ms/iteration', 'MB', 'iterations/epoch', 'min/epoch', 'total hours']
+    head = [
+        'config',
+        'setting',
+        'ms/iteration',
+        'MB',
+        'iterations/epoch',
+        'min/epoch',
+        'total hours',
+    ]
     notes = (
         f'Extrapolated from {args.iterations} iterations of {entries[0]["batch_size"]} images on '
         f'{entries[0]["device"]}, after {WARM_UP} that were not timed; of one process, without evaluations.\n'
@@ -53,7 +69,31 @@ def run(args: argparse.Namespace) -> None:
     show(Grid('', head, rows, notes))
 
 
-def measure(item: Item, folder: Path, on_gpu: bool, args: argparse.Namespace) -> dict[str, Any]:
+def with_other_settings(item: Item) -> dict[str, Item]:
+    """By name, a GradAug config that was given by path with plain training's setting and those of the presets.
+
+    These have its widths and transformations. Its own setting comes last, if it is none of them; it is alone
+    if the config is another one, or a table's row.
+    """
+    if not item.is_gradaug or OTHERS not in item.tables:
+        return {'': item}
+    own = with_preset(dict(item.cfg.model.gradaug))
+    kept = {key: value for key, value in own.items() if key not in DECIDED}
+    settings = {'plain': dict(kept, num_subnets=0)}
+    settings.update({name: {**kept, **PRESETS[name]} for name in ('economy', 'paper')})
+    found = {}
+    for name, gradaug in settings.items():
+        found[name] = item if gradaug == own else copy.copy(item)
+        if found[name] is not item:
+            found[name].row = replace(item.row, options=(*item.row.options, f'setting={name}'))
+            found[name].cfg = copy.deepcopy(item.cfg)
+            found[name].cfg.model.gradaug = gradaug
+    return found if own in settings.values() else {**found, 'own': item}
+
+
+def measure(
+    item: Item, setting: str, folder: Path, on_gpu: bool, args: argparse.Namespace
+) -> dict[str, Any]:
     """Seconds and memory of some iterations, and what follows for the whole training.
 
     Raises:
@@ -83,6 +123,7 @@ def measure(item: Item, folder: Path, on_gpu: bool, args: argparse.Namespace) ->
     return {
         'kind': KIND,
         'model': {'name': item.key},
+        'setting': setting,
         'seconds_per_iteration': seconds,
         'peak_memory_mb': record['peak_memory_mb'],
         'memory_of': record['memory_of'],

@@ -85,12 +85,12 @@ class GradAugSemiClassifier(SemiSupervisedMixin, GradAugClassifier):
             raise ValueError(
                 f'gradaug.unlabelled: threshold is in [0, 1), 0 for none, got {self.threshold}'
             )
-        if (gradaug or {}).get('batch_fraction', 1) != 1:
-            raise ValueError(
-                'batch_fraction might leave a sub-network without labelled images: leave it out, and make '
-                'the batches smaller instead'
-            )
         super().__init__(*args, gradaug=gradaug, **kwargs)
+        if self.subnet_sampler.batch_fraction < 1:
+            raise ValueError(
+                'batch_fraction might leave a sub-network without labelled images: write batch_fraction=1, '
+                'and make the batches smaller instead'
+            )
 
     def make_batch(
         self,

@@ -4,6 +4,7 @@ This package needs PyTorch and numpy alone.
 """
 
 from .batch import Batch, BatchPart, ImageBatch
+from .presets import preset, with_preset
 from .sampler import Subnet, SubnetSampler
 from .schedule import Schedule
 from .soft_label_loss import SoftLabelLoss, check_soft_labels_switch, soft_label_loss
@@ -53,5 +54,7 @@ __all__ = [
     'check_batch_transform',
     'check_soft_labels_switch',
     'drawn_sizes',
+    'preset',
     'soft_label_loss',
+    'with_preset',
 ]

@@ -16,7 +16,7 @@ from mmpretrain.models import ImageClassifier
 from mmgradaug.engine import GradAugMixin
 from mmgradaug.models import GradAugClassifier
 from mmgradaug.slimming import SlimmingError, subnetwork
-from mmgradaug.subnets import SubnetSampler
+from mmgradaug.subnets import RandomResize, SubnetSampler, preset
 
 
 def test_an_announcement_is_good_for_one_step():
@@ -103,6 +103,23 @@ def test_every_hyperparameter_of_the_sampler_is_one_of_the_models():
     own = SubnetSampler(transforms=model.subnet_sampler.transform, **options)
     own.bind(model)
     assert model.subnet_sampler.sample(1, 2) == own.sample(1, 2)
+
+
+def test_a_preset_gives_what_is_not_written_beside_it():
+    def model(**gradaug):
+        transforms = dict(type='RandomResize', sizes=[32, 24])
+        return GradAugClassifier(
+            gradaug=dict(transforms=transforms, **gradaug), **classifier_config()
+        ).subnet_sampler
+
+    economy = SubnetSampler(transforms=RandomResize([32, 24]), **preset('economy'))
+    assert model(preset='economy').sample(1, 2) == economy.sample(1, 2) != []
+    assert model(preset='paper').sample(1, 2) == model().sample(1, 2)
+    drawn = model(preset='economy', num_subnets=2, min_width=0.5).sample(1, 2)
+    assert drawn[0].width == 0.5 and len(drawn) == 2
+    assert model(preset='economy').batch_fraction == preset('economy').get('batch_fraction', 1)
+    with pytest.raises(ValueError, match="no preset 'cheap': write one of paper, economy"):
+        model(preset='cheap')
 
 
 def hrnet(**gradaug):

@@ -5,6 +5,11 @@ import json
 import pytest
 from command_line import exit_code, mmgradaug
 
+from mmgradaug.experiments.cost import with_other_settings
+from mmgradaug.experiments.items import prepare, select
+from mmgradaug.resources import CONFIGS
+from mmgradaug.subnets.presets import PRESETS
+
 CONFIG = 'cifar/baseline_resnet110_cifar10.py'
 TINY = [
     'model.backbone.depth=20',
@@ -37,3 +42,24 @@ def test_what_cannot_be_timed_is_said(tmp_path, capsys):
     error = capsys.readouterr().err
     assert 'its iterations could not be timed here' in error and 'the last lines of' in error
     assert not (tmp_path / 'out').exists()
+
+
+def test_settings_of_a_gradaug_config():
+    """Widths and transformations are its own; number, part of the batch and so on a preset's."""
+    path = 'cifar/gradaug_wrn28_10_cifar100.py'
+    items = select([path])
+    prepare(items, None, ['model.gradaug.every=2'], CONFIGS)
+    found = with_other_settings(items[0])
+    assert list(found) == ['plain', 'economy', 'paper', 'own'] and found['own'] is items[0]
+    settings = {name: dict(item.cfg.model.gradaug) for name, item in found.items()}
+    own = settings.pop('own')
+    assert own['every'] == 2 and own['num_subnets'] == 3
+    for name, number in dict(plain=0, economy=PRESETS['economy']['num_subnets'], paper=3).items():
+        assert settings[name]['num_subnets'] == number
+        for key in ('transforms', 'min_width'):
+            assert settings[name][key] == own[key]
+    assert len({item.key for item in found.values()}) == 4
+    prepare(items := select([path]), None, [], CONFIGS)
+    assert with_other_settings(items[0])['paper'] is items[0]
+    prepare(rows := select(['table2'], ['gradaug']), None, [], CONFIGS)
+    assert [list(with_other_settings(row)) for row in rows] == [['']] * len(rows)

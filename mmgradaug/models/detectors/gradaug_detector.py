@@ -78,11 +78,6 @@ class GradAugDetectorMixin(GradAugMixin):
                         f'{key} is without effect where sub-networks learn from the ground truth: leave '
                         f"it out, or write subnets_learn='{SOFT_LABELS}'"
                     )
-        elif options.get('batch_fraction', 1) != 1:
-            raise ValueError(
-                'batch_fraction is for sub-networks that learn from the ground truth: leave it out, or '
-                f"write subnets_learn='{GROUND_TRUTH}'"
-            )
         parts = options.get('soft_label_parts') or ['classification']
         if isinstance(parts, str) or not set(parts) <= set(PARTS):
             raise ValueError(f'soft_label_parts={parts!r}: write a list of {", ".join(PARTS)}')
@@ -96,6 +91,11 @@ class GradAugDetectorMixin(GradAugMixin):
         self.subnets_learn = learn
         self.soft_label_parts = tuple(part for part in PARTS if part in parts)
         if learn == SOFT_LABELS:
+            if self.subnet_sampler.batch_fraction < 1:
+                raise ValueError(
+                    'batch_fraction is for sub-networks that learn from the ground truth: write '
+                    f"batch_fraction=1, or subnets_learn='{GROUND_TRUTH}'"
+                )
             check_soft_labels(self, self.soft_label_parts)
         # Which kind of operation a transform draws does not depend on the numbers drawn.
         operation = self.subnet_sampler.transform.draw(np.random.default_rng(0))
