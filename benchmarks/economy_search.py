@@ -8,7 +8,8 @@
 ``train``: each run trains a WRN on few labelled images, drawn anew for each seed, and is tested after its last
 iteration; one line of JSON a run. Started again, it goes on with the runs that are missing. ``time``:
 seconds of an iteration of each variant and of plain training, taken in turns in one process. ``speed``: how
-many plain iterations a second several processes do together on this GPU, to plan a search by.
+many iterations a second several processes do together on this GPU, to plan a search by. ``page``: the tables and
+the picture of docs/economy.md.
 
 ``--data``: CIFAR-10 as class folders (``train/cat/0001.png``, ``test/...``), or a tar file of them, or
 torchvision's ``cifar-10-batches-py``. The digits come with scikit-learn. Needs PyTorch, torchvision and Pillow.
@@ -540,25 +541,243 @@ def search(args: argparse.Namespace) -> None:
     summary(args.out)
 
 
-def summary(path: Path) -> None:
-    """Mean, deviation and number of seeds of each variant, and the difference to plain training."""
-    runs: dict[tuple, dict[str, dict[int, dict]]] = {}
+# What came of it
+
+
+@dataclass
+class Group:
+    """The runs of one variant in one setting: (data set, labels, augmented, iterations of plain training)."""
+
+    variant: str
+    flops: float
+    top1: dict[int, float]  # by seed
+
+
+Setting = tuple[str, int, bool, int]
+
+
+def read_runs(path: Path) -> dict[Setting, dict[str, Group]]:
+    """Of each setting the groups by variant, in the order of ``VARIANTS``; from lines of runs."""
+    runs: dict[Setting, dict[str, list[dict]]] = {}
     for line in path.read_text().splitlines():
         run = json.loads(line)
         setting = (run['dataset'], run['labels'], run['augment'], run['plain_iterations'])
-        runs.setdefault(setting, {}).setdefault(run['variant'], {})[run['seed']] = run
-    for setting, variants in runs.items():
+        runs.setdefault(setting, {}).setdefault(run['variant'], []).append(run)
+    return {
+        setting: {
+            name: Group(
+                name,
+                statistics.mean(run['flops'] for run in variants[name]),
+                {
+                    run['seed']: run['top1']
+                    for run in sorted(variants[name], key=lambda r: r['seed'])
+                },
+            )
+            for name in VARIANTS
+            if name in variants
+        }
+        for setting, variants in runs.items()
+    }
+
+
+@dataclass
+class Difference:
+    """Mean over seeds, and its standard error; None of one seed."""
+
+    mean: float
+    error: Optional[float]
+    seeds: int
+
+    def __str__(self) -> str:
+        error = '' if self.error is None else f' ({self.error:.1f})'
+        return f'{self.mean:+.1f}{error}'
+
+    @property
+    def is_certain(self) -> bool:
+        return self.error is not None and abs(self.mean) > 2 * self.error
+
+
+def difference(one: dict[int, float], other: dict[int, float]) -> Optional[Difference]:
+    """Seed by seed; None where they have no seed in common."""
+    each = [one[seed] - other[seed] for seed in one if seed in other]
+    if not each:
+        return None
+    error = statistics.stdev(each) / len(each) ** 0.5 if len(each) > 1 else None
+    return Difference(statistics.mean(each), error, len(each))
+
+
+def plain_at(groups: dict[str, Group], flops: float) -> dict[int, float]:
+    """By seed, plain training of that cost: between the two lengths next to it, on a straight line."""
+    lines = sorted(
+        (g for name, g in groups.items() if name.startswith('plain')), key=lambda g: g.flops
+    )
+    seeds = set.intersection(*(set(line.top1) for line in lines)) if lines else set()
+    costs = [line.flops for line in lines]
+    return {s: float(np.interp(flops, costs, [line.top1[s] for line in lines])) for s in seeds}
+
+
+def summary(path: Path) -> None:
+    """On the terminal."""
+    for setting, groups in read_runs(path).items():
         print('{}, {} labels, augmented: {}, {} iterations'.format(*setting))
-        plain = variants.get('plain', {})
-        for name, seeds in variants.items():
-            top1 = [run['top1'] for run in seeds.values()]
-            differences = [run['top1'] - plain[s]['top1'] for s, run in seeds.items() if s in plain]
-            flops = statistics.mean(run['flops'] for run in seeds.values())
-            text = f'  {name:20} {flops:5.2f} {statistics.mean(top1):6.2f}'
-            if len(differences) > 1:
-                error = statistics.stdev(differences) / len(differences) ** 0.5
-                text += f'  {statistics.mean(differences):+6.2f} ({error:.2f}), {len(top1)} seeds'
-            print(text)
+        for name, group in groups.items():
+            gain = difference(group.top1, groups['plain'].top1) if 'plain' in groups else None
+            equal = difference(group.top1, plain_at(groups, group.flops))
+            mean = statistics.mean(group.top1.values())
+            print(
+                f'  {name:26} {group.flops:5.2f} {mean:6.2f}  {gain}  {equal}  {len(group.top1)} seeds'
+            )
+
+
+def column(setting: Setting) -> str:
+    dataset, labels, augment, _ = setting
+    name = {'cifar10': 'CIFAR-10', 'digits': 'digits'}[dataset]
+    return f'{name}, {labels} labels' + (', augmented' if augment else '')
+
+
+def tables(data: dict[str, Any]) -> str:
+    """The tables of docs/economy.md, as Markdown."""
+    results = results_of(data)
+    times = {(entry['dataset'], entry['variant']): entry['ratio'] for entry in data['times']}
+    text = []
+    for title, compare in (
+        ('To plain training', lambda groups, group: groups['plain'].top1),
+        ('To plain training at equal cost', lambda groups, group: plain_at(groups, group.flops)),
+    ):
+        head = ['', 'multiplications', 'time', *map(column, results)]
+        lines = [head, ['---'] * len(head)]
+        for name in VARIANTS:
+            found = [groups[name] for groups in results.values() if name in groups]
+            if not found or name == 'plain':
+                continue
+            # Of the networks' sizes here: the mean over the settings of CIFAR-10 where there are some.
+            flops = [g[name].flops for s, g in results.items() if name in g and s[0] == 'cifar10']
+            time_ratio = times.get(('cifar10', name))
+            lines.append([
+                name,
+                f'{statistics.mean(flops or [group.flops for group in found]):.2f}',
+                '' if time_ratio is None else f'{time_ratio:.2f}',
+                *(cell(groups, name, compare) for groups in results.values()),
+            ])  # fmt: skip
+        text += [f'**{title}**', '', *('| ' + ' | '.join(line) + ' |' for line in lines), '']
+    if not certain_gains(results):
+        return '\n'.join(text)
+    head = ['', *(column(setting) for setting in certain_gains(results))]
+    lines = [head, ['---'] * len(head)]
+    for name, variant in VARIANTS.items():
+        if name not in ('plain', 'paper') and not variant.extra:
+            lines.append([name, *(share(g, name) for g in certain_gains(results).values())])
+    text += ["**Share of GradAug's gain over plain training, in per cent**", '']
+    text += ['| ' + ' | '.join(line) + ' |' for line in lines]
+    return '\n'.join(text)
+
+
+def certain_gains(results: dict[Setting, dict[str, Group]]) -> dict[Setting, dict[str, Group]]:
+    """Settings in which GradAug is above plain training by more than two standard errors."""
+    found = {}
+    for setting, groups in results.items():
+        if 'paper' in groups and 'plain' in groups:
+            gain = difference(groups['paper'].top1, groups['plain'].top1)
+            if gain is not None and gain.is_certain and gain.mean > 0:
+                found[setting] = groups
+    return found
+
+
+def share(groups: dict[str, Group], name: str) -> str:
+    """Over the seeds that a variant, GradAug and plain training have in common."""
+    if name not in groups:
+        return ''
+    seeds = set(groups[name].top1) & set(groups['paper'].top1) & set(groups['plain'].top1)
+    gains = [
+        sum(groups[each].top1[seed] - groups['plain'].top1[seed] for seed in seeds)
+        for each in (name, 'paper')
+    ]
+    return f'{100 * gains[0] / gains[1]:.0f}'
+
+
+def cell(groups: dict[str, Group], name: str, compare: Any) -> str:
+    if name not in groups:
+        return ''
+    found = difference(groups[name].top1, compare(groups, groups[name]))
+    return '' if found is None else f'**{found}**' if found.is_certain else str(found)
+
+
+def results_of(data: dict[str, Any]) -> dict[Setting, dict[str, Group]]:
+    """From the committed JSON."""
+    results: dict[Setting, dict[str, Group]] = {}
+    for entry in data['groups']:
+        setting = (entry['dataset'], entry['labels'], entry['augment'], entry['plain_iterations'])
+        top1 = {int(seed): value for seed, value in entry['top1'].items()}
+        group = Group(entry['variant'], entry['flops'], top1)
+        results.setdefault(setting, {})[group.variant] = group
+    return {
+        s: {v: groups[v] for v in VARIANTS if v in groups} for s, groups in sorted(results.items())
+    }
+
+
+def page(args: argparse.Namespace) -> None:
+    """Runs and times as one JSON file, the picture beside it, and the tables in the page."""
+    names = ('dataset', 'labels', 'augment', 'plain_iterations')
+    groups = [
+        dict(zip(names, setting), variant=name, flops=round(group.flops, 4),
+             top1={seed: round(value, 2) for seed, value in group.top1.items()})
+        for setting, variants in read_runs(args.out).items()
+        for name, group in variants.items()
+    ]  # fmt: skip
+    measured = json.loads(args.time.read_text())
+    data = dict(
+        device=measured['device'],
+        torch=measured['torch'],
+        times=measured['variants'],
+        groups=groups,
+    )
+    args.json.parent.mkdir(parents=True, exist_ok=True)
+    lines = json.dumps(data).replace(', {"dataset"', ',\n{"dataset"').replace('], "', '],\n"')
+    args.json.write_text(lines + '\n')
+    data = json.loads(lines)
+    figure(data, args.json.with_suffix('.png'))
+    text = args.page.read_text()
+    before, _, rest = text.partition(TABLES_BEGIN)
+    args.page.write_text(
+        f'{before}{TABLES_BEGIN}\n\n{tables(data)}\n{TABLES_END}{rest.partition(TABLES_END)[2]}'
+    )
+
+
+TABLES_BEGIN, TABLES_END = '<!-- tables of search.json: begin -->', '<!-- end -->'
+
+
+def figure(data: dict[str, Any], file: Path) -> None:
+    """Accuracy over cost in each setting; plain training is the line to beat."""
+    import matplotlib
+
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+
+    results = results_of(data)
+    _, axes = pyplot.subplots(
+        1, len(results), figsize=(4 * len(results), 3.8), layout='constrained'
+    )
+    markers, names = 'osv^<>DPX*hdp', [name for name in VARIANTS if not VARIANTS[name].extra]
+    others = [name for name in names if not name.startswith('plain')]
+    for axis, (setting, groups) in zip(np.atleast_1d(axes), results.items()):
+        plain = sorted(
+            (g for n, g in groups.items() if n.startswith('plain')), key=lambda g: g.flops
+        )
+        means = [statistics.mean(group.top1.values()) for group in plain]
+        axis.plot([group.flops for group in plain], means, 'k-', label='plain training')
+        for i, name in enumerate(n for n in others if n in groups):
+            group = groups[name]
+            gain = difference(group.top1, groups['plain'].top1)
+            axis.errorbar(
+                group.flops, statistics.mean(group.top1.values()), gain.error or 0, fmt=markers[i % 13],
+                color='C3' if name == 'paper' else f'C{i % 10}', markersize=6, elinewidth=0.6,
+                label=name,
+            )  # fmt: skip
+        axis.set(title=column(setting), xlabel='cost / plain training (multiplications)')
+    np.atleast_1d(axes)[0].set_ylabel('top-1 %')
+    np.atleast_1d(axes)[-1].legend(fontsize=6, loc='center left', bbox_to_anchor=(1, 0.5))
+    pyplot.savefig(file, dpi=110)
+    pyplot.close()
 
 
 # Time
@@ -652,7 +871,7 @@ def parse(arguments: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('what', choices=('train', 'time', 'speed', 'summary'))
+    parser.add_argument('what', choices=('train', 'time', 'speed', 'summary', 'page'))
     parser.add_argument('--dataset', nargs='+', choices=list(TASKS), default=['cifar10'])
     parser.add_argument('--data', type=Path, help='CIFAR-10; see above')
     parser.add_argument(
@@ -669,6 +888,13 @@ def parse(arguments: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument('--processes', type=int, default=1)
     parser.add_argument('--processes-list', type=int, nargs='+', default=[1, 6, 14])
     parser.add_argument('--variant', default='plain', help='of speed')
+    parser.add_argument('--time', type=Path, help='of page: what time wrote')
+    parser.add_argument(
+        '--json', type=Path, help='of page: written, and a picture of the same name'
+    )
+    parser.add_argument(
+        '--page', type=Path, help='of page: the Markdown file whose tables are replaced'
+    )
     parser.add_argument('--turns', type=int, default=15, help='of time')
     parser.add_argument('--channels-last', action='store_true')
     return parser.parse_args(arguments)
@@ -676,9 +902,10 @@ def parse(arguments: Optional[list[str]] = None) -> argparse.Namespace:
 
 def main() -> None:
     args = parse()
-    dict(train=search, time=measure, speed=speed, summary=lambda args: summary(args.out))[
-        args.what
-    ](args)
+    commands = dict(
+        train=search, time=measure, speed=speed, page=page, summary=lambda args: summary(args.out)
+    )
+    commands[args.what](args)
 
 
 if __name__ == '__main__':

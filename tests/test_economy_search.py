@@ -124,3 +124,26 @@ def test_a_search_is_resumed_and_summed_up(tmp_path, capsys):
     assert text.splitlines()[-1].split()[:4] == [
         *('n=1', f'{flops:.2f}', f'{top1:.2f}', f'{top1 - 10.5:+.2f}')
     ]
+
+
+def test_differences_are_paired_by_seed():
+    """Plain training of cost 1.85 lies halfway between those of 1 and 2.7."""
+    group = economy_search.Group
+    groups = {
+        'plain': group('plain', 1.0, {0: 50.0, 1: 60.0, 2: 10.0}),
+        'plain x2.7': group('plain x2.7', 2.7, {0: 52.0, 1: 61.0}),
+        'paper': group('paper', 2.7, {0: 54.0, 1: 65.0}),
+        'n=1': group('n=1', 1.85, {0: 53.0, 1: 63.5, 2: 90.0}),
+    }
+    plain = economy_search.plain_at(groups, 1.85)
+    assert plain == pytest.approx({0: 51.0, 1: 60.5})
+    found = economy_search.difference(groups['n=1'].top1, plain)
+    assert (found.mean, found.error, found.seeds) == pytest.approx((2.5, 0.5, 2))
+    assert str(found) == '+2.5 (0.5)' and found.is_certain
+    assert economy_search.share(groups, 'n=1') == f'{100 * 6.5 / 9:.0f}'
+    assert economy_search.share(groups, 'paper') == '100'
+
+
+def test_the_page_has_the_tables_of_its_data():
+    data = json.loads((ROOT / 'docs/results/economy/search.json').read_text())
+    assert economy_search.tables(data) in (ROOT / 'docs/economy.md').read_text()
