@@ -85,7 +85,10 @@ class _PyramidBlock(BaseModule):
         # In a sub-network the weight has fewer outputs than the layer says.
         missing = self.last_conv.weight.shape[0] - x.shape[1]
         x = self.pool(x)
-        return F.pad(x, (0, 0, 0, 0, 0, missing)) if missing else x
+        if self.in_channels == self.out_channels:
+            return x
+        # Also by 0, where both are rounded to the same number: so it is seen that they are padded.
+        return F.pad(x, (0, 0, 0, 0, 0, missing))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.drop_path(run_branch(self, self._branch, x)) + self.shortcut(x)
