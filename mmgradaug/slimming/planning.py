@@ -23,7 +23,7 @@ from .verification import check_subnetwork, learn_a_count
 PROBE_WIDTHS = (0.3, 0.9)
 PROBE_SIZES = (224, 64, 32, 299)
 # Networks of fewer parameters run faster on the CPU than their shapes do on the meta device.
-SMALL = 2_000_000
+SMALL = 8_000_000
 
 _PLANS: 'weakref.WeakKeyDictionary[nn.Module, ChannelPlan]' = weakref.WeakKeyDictionary()
 
