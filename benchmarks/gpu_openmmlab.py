@@ -154,7 +154,7 @@ def main(report: Any, device: str, tiny: bool) -> None:
             runs = [pool.submit(report.check, 'resume, test', resumed_is_uninterrupted, folder)]
             if device == 'cuda':
                 runs.append(pool.submit(report.check, '--amp', amp_training, folder))
-            report.check('AmpOptimWrapper', amp_wrapper, device)
+                report.check('AmpOptimWrapper', amp_wrapper, device)
             report.check('Mask R-CNN', detector, folder, tiny)
             while not all(run.done() for run in runs) and report.left > 0:
                 time.sleep(0.2)
