@@ -84,7 +84,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument('--out', type=Path, help='write all numbers to this JSON file')
     parser.add_argument('--log', type=Path, help='write what the parts print to this file')
     parser.add_argument('--tiny', action='store_true', help='toy sizes, to try the script itself')
-    parser.add_argument('--only', nargs='+', choices=LIMITS, default=list(LIMITS), metavar='PART')
+    parser.add_argument('--only', nargs='+', choices=LIMITS, metavar='PART')
     parser.add_argument(
         '--old', type=Path, help='a folder with another version of mmgradaug, for old_new'
     )
@@ -96,10 +96,10 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument('--part', help=argparse.SUPPRESS)
     parser.add_argument('--rows', type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    if 'old_new' in args.only and args.old is None:
-        if argv is not None and '--only' in argv:
-            parser.error('old_new compares with the folder that --old names: --old PATH')
-        args.only.remove('old_new')
+    if args.only is None:
+        args.only = [part for part in LIMITS if part != 'old_new' or args.old is not None]
+    elif 'old_new' in args.only and args.old is None:
+        parser.error('old_new compares with the folder that --old names: --old PATH')
     return args
 
 
