@@ -18,7 +18,7 @@ from mmengine.logging import MMLogger
 from mmpretrain.models import ImageClassifier
 from mmpretrain.structures import DataSample
 
-from mmgradaug.models.gradaug_semi_classifier import SemiBatch
+from mmgradaug.models.gradaug_semi_classifier import GradAugSemiClassifier, SemiBatch
 from mmgradaug.subnets import Resize
 
 
@@ -165,6 +165,12 @@ def test_prediction_is_the_stock_classifiers():
 def test_wrong_options(unlabelled, error, says):
     with pytest.raises(error, match=says):
         stock_and_semi(unlabelled)
+
+
+def test_part_of_a_batch_might_have_no_labels():
+    gradaug = gradaug_config(batch_fraction=0.5)
+    with pytest.raises(ValueError, match='without labelled images: write batch_fraction=1'):
+        GradAugSemiClassifier(gradaug=gradaug, **classifier_config())
 
 
 def test_a_threshold_needs_one_softmax():

@@ -54,6 +54,31 @@ def test_gradient_is_that_of_the_summed_loss(detector, num_subnets):
     assert log['loss'].item() == pytest.approx(loss.item(), rel=1e-10)
 
 
+def test_on_part_of_the_batch_it_is_trained_as_on_these_images_alone():
+    transforms = dict(type='RandomScale', factors=[0.8, 0.6])
+    settings = dict(num_subnets=2, transforms=transforms, batch_fraction=0.5)
+    stock, model = stock_and_gradaug(settings, 'RetinaNet')
+    batch = random_batch(polygons=True, dtype=torch.float64)
+    before = parameters_of(model)
+    log = step(model, batch)
+    params = dict(stock.named_parameters())
+    full = naive_loss(stock, batch, [], seed=0)
+    losses = [full]
+    for subnet in model.subnet_sampler.sample(0, 0):
+        (row,) = subnet.part.indices(2).tolist()
+        one = {key: [values[row]] for key, values in copy.deepcopy(batch).items()}
+        losses.append(naive_loss(stock, one, [subnet], seed=0) - naive_loss(stock, one, [], seed=0))
+    gradients = dict(zip(params, torch.autograd.grad(sum(losses), list(params.values()))))
+    for name, value in model.named_parameters():
+        moved = before[name] - value.detach()
+        torch.testing.assert_close(moved, gradients[name], rtol=0, atol=1e-8, msg=name)
+    assert log['loss'].item() == pytest.approx(sum(losses).item(), rel=1e-10)
+    with pytest.raises(
+        ValueError, match='batch_fraction is for sub-networks that learn from the ground'
+    ):
+        stock_and_gradaug({**settings, 'subnets_learn': 'soft_labels'}, 'RetinaNet')
+
+
 @pytest.mark.parametrize('detector', list(MODELS_OF_MMDET))
 def test_no_subnetworks_is_stock_mmdetection_bit_for_bit(detector):
     config = tiny_config(detector)
