@@ -594,7 +594,8 @@ class Difference:
 
     @property
     def is_certain(self) -> bool:
-        return self.error is not None and abs(self.mean) > 2 * self.error
+        """Beyond two standard errors, which take three seeds at least."""
+        return self.error is not None and self.seeds > 2 and abs(self.mean) > 2 * self.error
 
 
 def difference(one: dict[int, float], other: dict[int, float]) -> Optional[Difference]:
@@ -629,10 +630,15 @@ def summary(path: Path) -> None:
             )
 
 
-def column(setting: Setting) -> str:
-    dataset, labels, augment, _ = setting
-    name = {'cifar10': 'CIFAR-10', 'digits': 'digits'}[dataset]
-    return f'{name}, {labels} labels' + (', augmented' if augment else '')
+def column(setting: Setting, groups: dict[str, Group]) -> str:
+    dataset, labels, augment, iterations = setting
+    seeds = sorted({len(group.top1) for group in groups.values()})
+    text = f'{NAMES[dataset]}, {labels} labels' + (', augmented' if augment else '')
+    number = str(seeds[0]) if len(seeds) == 1 else f'{seeds[0]} to {seeds[-1]}'
+    return f'{text}, {iterations} iterations, {number} seed{"" if seeds[-1] == 1 else "s"}'
+
+
+NAMES = {'cifar10': 'CIFAR-10', 'digits': 'digits'}
 
 
 def tables(data: dict[str, Any]) -> str:
@@ -644,25 +650,26 @@ def tables(data: dict[str, Any]) -> str:
         ('To plain training', lambda groups, group: groups['plain'].top1),
         ('To plain training at equal cost', lambda groups, group: plain_at(groups, group.flops)),
     ):
-        head = ['', 'multiplications', 'time', *map(column, results)]
+        timed = [name for name in NAMES if any(dataset == name for dataset, _ in times)]
+        costs = ['multiplications', *(f'time, {NAMES[each]}' for each in timed)]
+        head = ['', *costs, *(column(*each) for each in results.items())]
         lines = [head, ['---'] * len(head)]
         for name in VARIANTS:
             found = [groups[name] for groups in results.values() if name in groups]
-            if not found or name == 'plain':
+            if not found or name == 'plain' or ('equal' in title and name.startswith('plain')):
                 continue
             # Of the networks' sizes here: the mean over the settings of CIFAR-10 where there are some.
             flops = [g[name].flops for s, g in results.items() if name in g and s[0] == 'cifar10']
-            time_ratio = times.get(('cifar10', name))
             lines.append([
                 name,
                 f'{statistics.mean(flops or [group.flops for group in found]):.2f}',
-                '' if time_ratio is None else f'{time_ratio:.2f}',
+                *(f'{times[each, name]:.2f}' if (each, name) in times else '' for each in timed),
                 *(cell(groups, name, compare) for groups in results.values()),
             ])  # fmt: skip
         text += [f'**{title}**', '', *('| ' + ' | '.join(line) + ' |' for line in lines), '']
     if not certain_gains(results):
         return '\n'.join(text)
-    head = ['', *(column(setting) for setting in certain_gains(results))]
+    head = ['', *(column(*each) for each in certain_gains(results).items())]
     lines = [head, ['---'] * len(head)]
     for name, variant in VARIANTS.items():
         if name not in ('plain', 'paper') and not variant.extra:
@@ -724,11 +731,10 @@ def page(args: argparse.Namespace) -> None:
         for setting, variants in read_runs(args.out).items()
         for name, group in variants.items()
     ]  # fmt: skip
-    measured = json.loads(args.time.read_text())
+    measured = [json.loads(file.read_text()) for file in args.time]
     data = dict(
-        device=measured['device'],
-        torch=measured['torch'],
-        times=measured['variants'],
+        timed_on=sorted({f'{each["device"]}, PyTorch {each["torch"]}' for each in measured}),
+        times=[entry for each in measured for entry in each['variants']],
         groups=groups,
     )
     args.json.parent.mkdir(parents=True, exist_ok=True)
@@ -773,7 +779,8 @@ def figure(data: dict[str, Any], file: Path) -> None:
                 color='C3' if name == 'paper' else f'C{i % 10}', markersize=6, elinewidth=0.6,
                 label=name,
             )  # fmt: skip
-        axis.set(title=column(setting), xlabel='cost / plain training (multiplications)')
+        axis.set_title(column(setting, groups).replace(', ', ',\n', 1), fontsize=8)
+        axis.set(xlabel='cost / plain training (multiplications)')
     np.atleast_1d(axes)[0].set_ylabel('top-1 %')
     np.atleast_1d(axes)[-1].legend(fontsize=6, loc='center left', bbox_to_anchor=(1, 0.5))
     pyplot.savefig(file, dpi=110)
@@ -791,6 +798,8 @@ def synchronise(device: torch.device) -> None:
 def measure(args: argparse.Namespace) -> None:
     """Seconds of an iteration of each variant, in turns with all others."""
     device, entries = setup(args), []
+    # Seconds of the processor, where other processes may share it.
+    clock = time.perf_counter if device.type == 'cuda' else time.process_time
     for dataset in args.dataset:
         images = load_images(dataset, args.data, args.digits)
         trainers = {
@@ -803,12 +812,12 @@ def measure(args: argparse.Namespace) -> None:
         for turn in range(args.turns + 1):
             for name, trainer in trainers.items():
                 synchronise(device)
-                start = time.perf_counter()
+                start = clock()
                 for _ in range(6):  # a multiple of every `every`
                     trainer.step()
                 synchronise(device)
                 if turn:
-                    seconds[name].append((time.perf_counter() - start) / 6)
+                    seconds[name].append((clock() - start) / 6)
         plain = statistics.median(seconds['plain'])
         for name, each in seconds.items():
             # Six iterations at a time: the ratio of two of the same turn.
@@ -823,7 +832,11 @@ def measure(args: argparse.Namespace) -> None:
             )  # fmt: skip
             print(f'{dataset:8} {name:20} {1000 * median:8.2f} ms {median / plain:6.2f} '
                   f'{entries[-1]["flops"]:6.2f}', flush=True)  # fmt: skip
-    where = torch.cuda.get_device_name() if device.type == 'cuda' else 'CPU, one thread'
+    where = (
+        torch.cuda.get_device_name()
+        if device.type == 'cuda'
+        else 'CPU, one thread; its own seconds'
+    )
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(
         json.dumps(dict(device=where, torch=torch.__version__, variants=entries), indent=1)
@@ -888,7 +901,7 @@ def parse(arguments: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument('--processes', type=int, default=1)
     parser.add_argument('--processes-list', type=int, nargs='+', default=[1, 6, 14])
     parser.add_argument('--variant', default='plain', help='of speed')
-    parser.add_argument('--time', type=Path, help='of page: what time wrote')
+    parser.add_argument('--time', type=Path, nargs='+', default=[], help='of page: what time wrote')
     parser.add_argument(
         '--json', type=Path, help='of page: written, and a picture of the same name'
     )

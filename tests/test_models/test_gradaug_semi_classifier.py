@@ -168,9 +168,9 @@ def test_wrong_options(unlabelled, error, says):
 
 
 def test_part_of_a_batch_might_have_no_labels():
-    gradaug = gradaug_config(batch_fraction=0.5)
+    config = classifier_config(data_preprocessor=None)
     with pytest.raises(ValueError, match='without labelled images: write batch_fraction=1'):
-        GradAugSemiClassifier(gradaug=gradaug, **classifier_config())
+        GradAugSemiClassifier(gradaug=gradaug_config(batch_fraction=0.5), **config)
 
 
 def test_a_threshold_needs_one_softmax():
