@@ -477,7 +477,8 @@ def jobs_of(args: argparse.Namespace) -> list[Job]:
                 task = TASKS[dataset]
                 iterations = round(task.iterations * args.length)
                 for labels in args.labels or task.labels:
-                    for augment in task.augment:
+                    augments = task.augment if args.augment is None else (args.augment == 'yes',)
+                    for augment in augments:
                         for name, variant in VARIANTS.items():
                             if variant.extra == extra and re.search(args.only, name):
                                 found.append(Job(dataset, labels, augment, name, seed, iterations))
@@ -893,6 +894,9 @@ def parse(arguments: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument('--out', type=Path, default=Path('work_dirs/economy_search.jsonl'))
     parser.add_argument('--seeds', type=int, default=5)
     parser.add_argument('--labels', type=int, nargs='+', help="the task's by default")
+    parser.add_argument(
+        '--augment', choices=('yes', 'no'), help='both by default, where the task has both'
+    )
     parser.add_argument(
         '--only', default='', help='variants whose name has this regular expression'
     )
