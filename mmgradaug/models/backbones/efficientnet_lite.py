@@ -39,6 +39,10 @@ class EfficientNetLite(EfficientNet):
         super().__init__(arch, **{'act_cfg': dict(type='ReLU6'), **kwargs})
         self._register_load_state_dict_pre_hook(self._convert_names)
 
+    def train(self, mode: bool = True) -> 'EfficientNetLite':
+        super().train(mode)
+        return self  # which MMPretrain's forgets
+
     def _convert_names(self, weights: dict[str, Any], prefix: str, *_: Any) -> None:
         """The package lists the same layers in the same order, under other names."""
         if f'{prefix}_conv_stem.weight' not in weights:
