@@ -11,14 +11,14 @@ Needs ``timm`` and two files in ``--data``: ``cifar10-jpeg.tar.gz`` (``cifar10/t
 
 Example::
 
-    python benchmarks/finetune_search.py --data .data-gpu --out results.jsonl --workers 12 --seconds 200
+    python benchmarks/finetune_search.py --data .data-gpu --out results.jsonl --processes 12 --seconds 200
     python benchmarks/finetune_search.py --out results.jsonl --table
 """
 
 import argparse
 import copy
-import json
 import math
+import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -28,7 +28,15 @@ from typing import Any, Callable, Optional
 import numpy as np
 import torch
 import torch.nn.functional as F
-from search import Job, balanced_split, cifar10, run_queue, standard_errors
+from search import (
+    Job,
+    compare,
+    load_images,
+    read_lines,
+    run_queue,
+    save_images,
+    saved_images,
+)
 from torch import Tensor, nn
 
 from mmgradaug.slimming.narrowing import narrowed
@@ -39,8 +47,6 @@ from mmgradaug.training import GradAug
 
 SIZE, BATCH, MOMENTUM, WEIGHT_DECAY = 64, 32, 0.9, 1e-4
 SIZES = [64, 56, 48, 40]
-# Labelled images are drawn from so many of each class.
-TRAIN_IMAGES = 1000
 
 # What differs from plain training with learning rate 0.02; 'cost' is in multiples of the budget.
 _GRADAUG = dict(n=3, alpha=0.9)
@@ -92,7 +98,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--labels', type=int, nargs='+', default=[250])
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2, 3, 4])
     parser.add_argument('--budget', type=int, default=700, help='plain iterations (default: 700)')
-    parser.add_argument('--workers', type=int, default=12)
+    parser.add_argument('--processes', type=int, default=12)
     parser.add_argument('--seconds', type=float, default=200)
     parser.add_argument('--test-images', type=int, default=1000, help='of each class')
     parser.add_argument('--table', action='store_true', help='only show what the file holds')
@@ -230,15 +236,16 @@ def relative_cost(settings: dict[str, Any]) -> float:
 class Task:
     """The data on the device; a call runs a job. See :func:`run_queue`."""
 
-    def __init__(self, data: str, test_images: int, threads: int = 1) -> None:
-        torch.set_num_threads(threads)
+    def __init__(self, folder: str, weights: str, test_images: int) -> None:
+        torch.set_num_threads(1)
         self.device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-        self.data = Path(data)
-        images = cifar10(f'{data}/cifar10-jpeg.tar.gz', TRAIN_IMAGES, test_images)
-        self.train, self.train_labels = images['train']
-        test, labels = images['test']
-        self.test = torch.from_numpy(test).permute(0, 3, 1, 2).to(self.device)
-        self.test_labels = torch.from_numpy(labels).to(self.device)
+        self.file = Path(weights)
+        self.images = images = saved_images(Path(folder))
+        chosen = np.concatenate(
+            [np.flatnonzero(images.test_labels == label)[:test_images] for label in range(10)]
+        )
+        self.test = torch.from_numpy(images.test[chosen]).permute(0, 3, 1, 2).to(self.device)
+        self.test_labels = torch.from_numpy(images.test_labels[chosen]).to(self.device)
         # By the layers that are narrowed: a planned network. A run puts its initial weights back.
         self.planned: dict[Any, GradAug] = {}
         self.weights: dict[str, Tensor] = {}
@@ -301,7 +308,7 @@ class Task:
         """A planned network, made once: planning takes seconds."""
         key = tuple(within or ())
         if key not in self.planned:
-            model = lite0(self.data / 'efficientnet-lite0.pth')
+            model = lite0(self.file)
             self.weights = copy.deepcopy(model.state_dict())
             example = torch.zeros(2, 3, SIZE, SIZE)
             self.planned[key] = GradAug(
@@ -335,7 +342,8 @@ class Task:
         self, labels: int, seed: int, iterations: int, settings: dict[str, Any]
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches with flips and shifts of up to an eighth; all random numbers are drawn before the first."""
-        split = balanced_split(self.train_labels, labels, seed)
+        split = self.images.choose(labels, seed)
+        chosen = self.images.train[split]
         rng = np.random.default_rng((seed, 1))
         epochs = math.ceil(iterations * BATCH / labels)
         order = np.concatenate([rng.permutation(labels) for _ in range(epochs)])
@@ -343,12 +351,12 @@ class Task:
         shift, pad = rng.integers(0, SIZE // 4 + 1, (2, iterations, BATCH)), SIZE // 8
         flip = rng.random((iterations, BATCH)) < 0.5
         mix = _mixes(settings, iterations, seed)
-        targets = torch.from_numpy(self.train_labels[split]).to(self.device)
+        targets = torch.from_numpy(self.images.train_labels[split]).to(self.device)
         if settings.get('augment') == 'trivial':
-            pixels, where = _trivial(self.train[split], order, seed), np.arange(order.size)
+            pixels, where = _trivial(chosen, order, seed), np.arange(order.size)
             where = where.reshape(order.shape)
         else:
-            pixels, where = self.train[split], order
+            pixels, where = chosen, order
         to = self.device
         source = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().to(to)
         where, order = torch.from_numpy(where).to(to), torch.from_numpy(order).to(to)
@@ -437,29 +445,30 @@ def _curve(losses: list[Tensor], points: int = 10) -> list[float]:
     ]
 
 
-def show(out: Path) -> None:
-    """Means beside plain training on the same seeds, with the standard error of the paired difference."""
-    lines = [json.loads(line) for line in out.read_text().splitlines()]
-    for labels in sorted({line['job']['labels'] for line in lines}):
-        here = [line for line in lines if line['job']['labels'] == labels]
-        top1 = {(line['job']['method'], line['job']['seed']): line['top1'] for line in here}
-        print(f'{labels} labels')
-        groups = standard_errors(here, lambda job: job['method'])
-        for method, row in sorted(groups.items(), key=lambda item: -item[1]['mean']):
-            pairs = [
-                top1[method, seed] - top1['plain', seed]
-                for name, seed in top1
-                if name == method and ('plain', seed) in top1
-            ]
-            error = np.std(pairs, ddof=1) / math.sqrt(len(pairs)) if len(pairs) > 1 else math.nan
-            mine = [line for line in here if line['job']['method'] == method]
-            print(
-                f'  {method:26}{row["mean"]:7.2f} +- {row["deviation"]:5.2f} ({row["runs"]})'
-                f'{np.mean(pairs) if pairs else math.nan:+7.2f} (SE {error:.2f})'
-                f'{mine[0]["iterations"]:6} iterations{np.mean([m["training_seconds"] for m in mine]):8.1f} s'
-                f'  losses {mine[0]["loss_full"][0]:.2f} {mine[0]["loss_full"][-1]:.3f}'
-                f' {mine[0]["loss_smallest"][:1]} {mine[0]["loss_smallest"][-1:]}'
-            )
+def table(lines: list[dict[str, Any]], labels: int) -> list[str]:
+    """A Markdown table of the methods at a number of labels, the best first.
+
+    Differences are to plain training on the same seeds; 'better' and 'worse' are said beyond two of their
+    standard errors.
+    """
+    by_method: dict[str, dict[int, dict[str, Any]]] = {}
+    for line in lines:
+        if line['labels'] == labels:
+            by_method.setdefault(line['method'], {})[line['seed']] = line
+    top1 = {
+        method: {seed: line['top1'] for seed, line in runs.items()}
+        for method, runs in by_method.items()
+    }
+    rows = {method: compare(mine, top1.get('plain', {})) for method, mine in top1.items()}
+    found = ['| method | iterations | top-1 | seeds | to plain | |', '|---|---|---|---|---|---|']
+    for method, row in sorted(rows.items(), key=lambda item: -item[1].mean):
+        difference = f'{row.difference:+.1f} ({row.error:.1f})' if row.error > 0 else ''
+        iterations = next(iter(by_method[method].values()))['iterations']
+        found.append(
+            f'| {method} | {iterations} | {row.mean:.1f} ± {row.deviation:.1f} | {row.runs} | {difference} | '
+            f'{row.verdict} |'
+        )
+    return found
 
 
 def main() -> None:
@@ -471,19 +480,21 @@ def main() -> None:
             for labels in args.labels
             for method in args.methods
         ]
-        # Decoded once, before the workers look.
-        cifar10(f'{args.data}/cifar10-jpeg.tar.gz', TRAIN_IMAGES, args.test_images)
         if torch.cuda.is_available():
             print(torch.cuda.get_device_name(), flush=True)
-        run_queue(
-            jobs,
-            Task,
-            (str(args.data), args.test_images),
-            args.out,
-            workers=args.workers,
-            seconds=args.seconds,
-        )
-    show(args.out)
+        with tempfile.TemporaryDirectory() as folder:
+            save_images(load_images('cifar10', args.data / 'cifar10-jpeg.tar.gz'), Path(folder))
+            run_queue(
+                jobs,
+                Task,
+                (folder, str(args.data / 'efficientnet-lite0.pth'), args.test_images),
+                args.out,
+                processes=args.processes,
+                seconds=args.seconds,
+            )
+    lines = read_lines(args.out)
+    for labels in sorted({line['labels'] for line in lines}):
+        print('\n'.join(['', f'{labels} labels', '', *table(lines, labels)]))
 
 
 if __name__ == '__main__':

@@ -1,185 +1,233 @@
-"""What the searches beside this file share: CIFAR-10 from JPEGs, and a queue of short runs on one device.
+"""What the searches beside this file share: images, and a queue of many short runs on one device.
 
-A run is a function of a *job*, a dict of plain values. Many workers, each a process of its own, take jobs in
-order and share the device, since a small network leaves most of a GPU idle; what a run returns is appended to
-a file of JSON lines as soon as it is there. A job whose line is in the file already is left out, so the same
+A run is a function of a *job*, a dict of plain values. Many processes take jobs in order and share the
+device, since a small network leaves most of a GPU idle. What a run returns is one line of JSON, the job's
+values among them, written as soon as it is there. Jobs whose line is there already are left out, so the same
 command goes on where it was stopped.
 """
 
-import collections
 import io
 import json
-import multiprocessing
+import math
+import os
+import pickle
 import queue
+import statistics
 import tarfile
-import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 import numpy as np
-from PIL import Image
+import torch
+import torch.multiprocessing as mp
+import torch.nn.functional as F
 
 Job = dict[str, Any]
-CLASSES = ('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck')
 
 
-def cifar10(
-    archive: str, train: int = 5000, test: int = 1000
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """CIFAR-10 from an archive of ``cifar10/<train or test>/<class>/<name>.jpg``, decoded once.
+@dataclass
+class Images:
+    """(N, H, W, C) uint8 and (N,) int64, for training and for the test."""
 
-    Args:
-        archive: a tar file.
-        train, test: so many images of each class at most, the first by name.
+    train: np.ndarray
+    train_labels: np.ndarray
+    test: np.ndarray
+    test_labels: np.ndarray
 
-    Returns:
-        By part ``train`` and ``test``: images (N, 32, 32, 3) of uint8 and labels (N,), sorted by class and
-        name.
-    """
-    decoded = Path(tempfile.gettempdir(), f'{Path(archive).stem}-{train}-{test}.npz')
-    if not decoded.is_file():
-        files: dict[tuple[str, int], dict[str, bytes]] = collections.defaultdict(dict)
-        with tarfile.open(archive) as tar:
-            for member in tar:
-                path = Path(member.name)
-                if member.isfile() and path.suffix == '.jpg':
-                    key = path.parts[-3], CLASSES.index(path.parts[-2])
-                    files[key][path.name] = tar.extractfile(member).read()
-        arrays = {}
-        for part, number in (('train', train), ('test', test)):
-            chosen = [
-                (files[part, label][name], label)
-                for label in range(len(CLASSES))
-                for name in sorted(files[part, label])[:number]
-            ]
-            arrays[part] = np.stack(
-                [np.asarray(Image.open(io.BytesIO(jpeg)).convert('RGB')) for jpeg, _ in chosen]
+    def choose(self, number: int, seed: int) -> np.ndarray:
+        """Numbers of training images, equally many of each class."""
+        rng = np.random.default_rng(seed)
+        classes = np.unique(self.train_labels)
+        if number % len(classes):
+            raise SystemExit(
+                f'{number} labels are not equally many for each of {len(classes)} classes'
             )
-            arrays[f'{part}_labels'] = np.array([label for _, label in chosen])
-        temporary = decoded.with_suffix('.part.npz')
-        np.savez(temporary, **arrays)
-        temporary.replace(decoded)
-    with np.load(decoded) as stored:
-        return {part: (stored[part], stored[f'{part}_labels']) for part in ('train', 'test')}
+        each = [np.flatnonzero(self.train_labels == label) for label in classes]
+        return np.concatenate([rng.choice(e, number // len(classes), replace=False) for e in each])
 
 
-def balanced_split(labels: np.ndarray, number: int, seed: int) -> np.ndarray:
-    """Indices of ``number`` images, as many of each class, another choice for each seed."""
-    rng = np.random.default_rng(seed)
-    classes = np.unique(labels)
-    if number % len(classes):
-        raise ValueError(f'{number} images are not as many of each of {len(classes)} classes')
-    each = number // len(classes)
-    return np.concatenate(
-        [rng.permutation(np.flatnonzero(labels == label))[:each] for label in classes]
-    )
+def load_images(dataset: str, data: Optional[Path], digits: Optional[Path] = None) -> Images:
+    """Read a data set: CIFAR-10 in one of the three forms above; scikit-learn's digits, or their file."""
+    if dataset == 'digits':
+        if digits is None:
+            from sklearn.datasets import load_digits
+
+            pixels, labels = load_digits(return_X_y=True)
+        else:
+            table = np.loadtxt(digits, delimiter=',')
+            pixels, labels = table[:, :-1], table[:, -1].astype(np.int64)
+        grey = torch.from_numpy(pixels).view(-1, 1, 8, 8) * (255 / 16)
+        grey = F.interpolate(grey, size=16, mode='bilinear', align_corners=False)
+        images = grey.round().byte().permute(0, 2, 3, 1).numpy()
+        return Images(images[:1000], labels[:1000], images[1000:], labels[1000:])
+    if data is None or not data.exists():
+        raise SystemExit(f'--data: a folder or tar file of CIFAR-10 is needed, got {data}')
+    parts = {'train': [], 'test': []}  # of (class, image or its file)
+    if data.is_dir() and (data / 'cifar-10-batches-py').is_dir():
+        data = data / 'cifar-10-batches-py'
+    if data.is_dir() and (data / 'data_batch_1').is_file():
+        for file in sorted([*data.glob('data_batch_*'), data / 'test_batch']):
+            batch = pickle.loads(file.read_bytes(), encoding='bytes')
+            images = batch[b'data'].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+            parts['test' if file.name == 'test_batch' else 'train'] += zip(batch[b'labels'], images)
+        return as_images(parts)
+    if data.is_file():
+        with tarfile.open(data) as tar:
+            files = [(m.name, tar.extractfile(m).read()) for m in tar if m.isfile()]
+    else:
+        files = [(str(p), p.read_bytes()) for p in sorted(data.rglob('*')) if p.is_file()]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        names = [Path(name).parts[-3:-1] for name, _ in files]
+        for (part, label), image in zip(names, pool.map(decode, [file for _, file in files])):
+            parts[part].append((label, image))
+    return as_images(parts)
 
 
-def done_jobs(out: Path) -> list[Job]:
-    """The jobs whose results a file has; a line that was cut off does not count."""
-    jobs = []
-    for line in out.read_text().splitlines() if out.is_file() else ():
+def decode(file: bytes) -> np.ndarray:
+    from PIL import Image
+
+    return np.asarray(Image.open(io.BytesIO(file)).convert('RGB'))
+
+
+def as_images(parts: dict[str, list[tuple[Any, np.ndarray]]]) -> Images:
+    arrays = []
+    for part in ('train', 'test'):
+        if not parts[part]:
+            raise SystemExit(f'--data: there are no images of the {part} part')
+        arrays.append(np.stack([image for _, image in parts[part]]))
+        arrays.append(np.unique([label for label, _ in parts[part]], return_inverse=True)[1])
+    return Images(*arrays)
+
+
+def save_images(images: Images, folder: Path) -> None:
+    """As files that all processes share; :func:`saved_images` reads them."""
+    for name, array in vars(images).items():
+        np.save(folder / f'{name}.npy', array)
+
+
+def saved_images(folder: Path) -> Images:
+    names = ('train', 'train_labels', 'test', 'test_labels')
+    return Images(*(np.load(folder / f'{name}.npy', mmap_mode='c') for name in names))
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The runs that a file holds; a line that was cut off does not count."""
+    lines = []
+    for line in path.read_text().splitlines() if path.is_file() else ():
         try:
-            jobs.append(json.loads(line)['job'])
-        except (ValueError, KeyError):
+            lines.append(json.loads(line))
+        except ValueError:
             continue
-    return jobs
+    return lines
 
 
 def run_queue(
-    jobs: Iterable[Job],
+    jobs: Sequence[Job],
     prepare: Callable[..., Callable[[Job], dict[str, Any]]],
     prepare_args: tuple[Any, ...],
     out: Path,
     *,
-    workers: int,
+    processes: int,
     seconds: float,
-) -> int:
+) -> None:
     """Run jobs in order until all are done or the time is over.
 
     Args:
         jobs: what to run; put all of a seed before the next one, so that stopping early leaves whole seeds.
-        prepare: a function of a module, called once in each worker; returns what runs a job.
+        prepare: a function of a module, called once in each process; returns what runs a job.
         prepare_args: for ``prepare``.
-        out: a file of JSON lines; each has ``job``, ``seconds``, and what the run returned, or ``error``.
-        workers: processes.
+        out: the file of lines; each has the job's values, what the run returned, and ``seconds``.
+        processes: how many.
         seconds: after these, runs that have not ended are stopped and leave nothing.
-
-    Returns:
-        How many of the jobs are still to be done.
     """
-    deadline = time.monotonic() + seconds
-    done = done_jobs(out)
-    left = [job for job in jobs if job not in done]
-    context = multiprocessing.get_context('spawn')
+    start = time.monotonic()
+    done = read_lines(out)
+    left = [job for job in jobs if not any(job.items() <= line.items() for line in done)]
+    print(f'{len(left)} runs, {len(jobs) - len(left)} are there already', flush=True)
+    context = mp.get_context('spawn')
     todo, results = context.Queue(), context.Queue()
-    for job in left:
+    for job in [*left, *[None] * processes]:
         todo.put(job)
-    processes = [
+    workers = [
         context.Process(target=_work, args=(prepare, prepare_args, todo, results), daemon=True)
-        for _ in range(min(workers, len(left)))
+        for _ in range(min(processes, len(left)))
     ]
-    for process in processes:
-        process.start()
+    for worker in workers:
+        worker.start()
     out.parent.mkdir(parents=True, exist_ok=True)
-    remaining, failed = len(left), 0
+    finished = failed = 0
     try:
         with out.open('a') as lines:
-            while remaining and time.monotonic() < deadline:
+            while finished + failed < len(left) and time.monotonic() < start + seconds:
                 try:
                     result = results.get(timeout=1)
                 except queue.Empty:
-                    if not any(process.is_alive() for process in processes):
-                        print('all workers have ended, with jobs left', flush=True)
+                    if not any(worker.is_alive() for worker in workers):
                         break
                     continue
-                if 'error' in result:
+                if isinstance(result, str):  # one run must not end the others
                     failed += 1
-                    print(result['job'], result['error'], flush=True)
-                else:
-                    lines.write(json.dumps(result) + '\n')
-                    lines.flush()
-                remaining -= 1
+                    print(result, flush=True)
+                    continue
+                finished += 1
+                lines.write(json.dumps(result) + '\n')
+                lines.flush()
+                if finished % 50 == 0:
+                    print(f'{finished} runs, {time.monotonic() - start:.0f} s', flush=True)
     finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.join()
-    print(
-        f'{len(left) - remaining - failed} runs done, {failed} failed, {remaining} left', flush=True
-    )
-    return remaining + failed
+        for worker in workers:
+            worker.kill()
+        for worker in workers:
+            worker.join()
+    print(f'{finished} of {len(left)} runs, {failed} failed, {time.monotonic() - start:.0f} s')
 
 
 def _work(prepare: Any, prepare_args: Any, todo: Any, results: Any) -> None:
     run = prepare(*prepare_args)
-    while True:
-        try:
-            job = todo.get(timeout=5)
-        except queue.Empty:
-            return
+    for job in iter(todo.get, None):
         start = time.monotonic()
         try:
             result = run(job)
+            results.put({**job, **result, 'seconds': round(time.monotonic() - start, 2)})
         except Exception as error:
-            result = dict(error=f'{type(error).__name__}: {error}'[:300])
-        results.put(dict(job=job, seconds=round(time.monotonic() - start, 2), **result))
+            results.put(f'{job}: {type(error).__name__}: {error}'[:300])
 
 
-def standard_errors(
-    lines: Iterable[dict[str, Any]], by: Callable[[Job], Any], metric: str = 'top1'
-) -> dict[Any, dict[str, float]]:
-    """Mean, deviation and number of runs of each group of jobs, by ``by``."""
-    groups: dict[Any, list[float]] = collections.defaultdict(list)
-    for line in lines:
-        groups[by(line['job'])].append(line[metric])
-    return {
-        key: dict(
-            mean=float(np.mean(values)),
-            deviation=float(np.std(values, ddof=1)) if len(values) > 1 else float('nan'),
-            runs=len(values),
-        )
-        for key, values in groups.items()
-    }
+@dataclass
+class Comparison:
+    """A method's runs, and the difference to another's on the same seeds.
+
+    Attributes:
+        mean, deviation, runs: of the figure.
+        difference, error: mean over common seeds, and its standard error; nan where there are fewer than two.
+    """
+
+    mean: float
+    deviation: float
+    runs: int
+    difference: float
+    error: float
+
+    @property
+    def verdict(self) -> str:
+        """'better' or 'worse' beyond two standard errors, else ''."""
+        if abs(self.difference) <= 2 * self.error or not self.error >= 0:
+            return ''
+        return 'better' if self.difference > 0 else 'worse'
+
+
+def compare(mine: dict[int, float], other: dict[int, float]) -> Comparison:
+    """Two methods' figures by seed."""
+    values = list(mine.values())
+    pairs = [mine[seed] - other[seed] for seed in mine if seed in other]
+    return Comparison(
+        statistics.mean(values),
+        statistics.stdev(values) if len(values) > 1 else math.nan,
+        len(values),
+        statistics.mean(pairs) if pairs else math.nan,
+        statistics.stdev(pairs) / math.sqrt(len(pairs)) if len(pairs) > 1 else math.nan,
+    )
