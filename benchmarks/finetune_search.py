@@ -17,7 +17,12 @@ Example::
 
 import argparse
 import copy
+import json
 import math
+import platform
+import re
+import shlex
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -92,7 +97,10 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--data', type=Path, default=Path('.data-gpu'))
     parser.add_argument(
-        '--out', type=Path, required=True, help='JSON lines; goes on where it ended'
+        '--out',
+        type=Path,
+        default=Path('finetune.jsonl'),
+        help='JSON lines; goes on where it ended',
     )
     parser.add_argument('--methods', nargs='+', default=list(METHODS), choices=METHODS)
     parser.add_argument('--labels', type=int, nargs='+', default=[250])
@@ -102,6 +110,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seconds', type=float, default=200)
     parser.add_argument('--test-images', type=int, default=1000, help='of each class')
     parser.add_argument('--table', action='store_true', help='only show what the file holds')
+    parser.add_argument(
+        '--record', type=Path, help='write what --out holds, and how it was made, into this file'
+    )
+    parser.add_argument('--page', type=Path, help='make the tables of this page anew')
     return parser.parse_args()
 
 
@@ -445,10 +457,10 @@ def _curve(losses: list[Tensor], points: int = 10) -> list[float]:
     ]
 
 
-def table(lines: list[dict[str, Any]], labels: int) -> list[str]:
+def table(lines: list[dict[str, Any]], labels: int, to: str = 'plain') -> list[str]:
     """A Markdown table of the methods at a number of labels, the best first.
 
-    Differences are to plain training on the same seeds; 'better' and 'worse' are said beyond two of their
+    Differences are to the method ``to`` on the same seeds; 'better' and 'worse' are said beyond two of their
     standard errors.
     """
     by_method: dict[str, dict[int, dict[str, Any]]] = {}
@@ -459,21 +471,64 @@ def table(lines: list[dict[str, Any]], labels: int) -> list[str]:
         method: {seed: line['top1'] for seed, line in runs.items()}
         for method, runs in by_method.items()
     }
-    rows = {method: compare(mine, top1.get('plain', {})) for method, mine in top1.items()}
-    found = ['| method | iterations | top-1 | seeds | to plain | |', '|---|---|---|---|---|---|']
+    rows = {method: compare(mine, top1.get(to, {})) for method, mine in top1.items()}
+    found = [
+        f'| method | iterations | top-1 | seeds | to {to} | | loss | narrowest sub-network |',
+        '|---|---|---|---|---|---|---|---|',
+    ]
     for method, row in sorted(rows.items(), key=lambda item: -item[1].mean):
-        difference = f'{row.difference:+.1f} ({row.error:.1f})' if row.error > 0 else ''
-        iterations = next(iter(by_method[method].values()))['iterations']
-        found.append(
-            f'| {method} | {iterations} | {row.mean:.1f} ± {row.deviation:.1f} | {row.runs} | {difference} | '
-            f'{row.verdict} |'
-        )
+        runs = list(by_method[method].values())
+        cells = [
+            method,
+            str(runs[0]['iterations']),
+            f'{row.mean:.1f}' + (f' ± {row.deviation:.1f}' if row.runs > 1 else ''),
+            str(row.runs),
+            f'{row.difference:+.1f} ({row.error:.1f})' if row.error > 0 else '',
+            row.verdict,
+            *(_first_and_last(runs, key) for key in ('loss_full', 'loss_smallest')),
+        ]
+        found.append(f'| {" | ".join(cells)} |')
     return found
+
+
+def _first_and_last(runs: list[dict[str, Any]], key: str) -> str:
+    """Means of the first and the last tenth of the trainings."""
+    curves = [run[key] for run in runs if run[key]]
+    if not curves:
+        return ''
+    first, last = (np.mean([curve[place] for curve in curves]) for place in (0, -1))
+    return f'{first:.2f} to {last:.2f}'
+
+
+def fill(page: str, folder: Path) -> str:
+    """A page with its tables made anew, each from the record that is named in front of it.
+
+    ``<!-- table FILE LABELS METHOD -->`` and ``<!-- end -->`` stand around a table; see :func:`table`.
+    """
+
+    def made(found: 're.Match[str]') -> str:
+        file, labels, to = found[1].split()
+        lines = json.loads((folder / file).read_text())['lines']
+        return '\n'.join(
+            [f'<!-- table {found[1]} -->', *table(lines, int(labels), to), '<!-- end -->']
+        )
+
+    return re.sub(r'<!-- table (.+?) -->\n.*?<!-- end -->', made, page, flags=re.DOTALL)
+
+
+def record(out: Path, about: dict[str, str]) -> str:
+    """What is committed of a search: how it was made, and its lines, a line each."""
+    head = ''.join(f' {json.dumps(key)}: {json.dumps(value)},\n' for key, value in about.items())
+    lines = ',\n'.join(f'  {json.dumps(line)}' for line in read_lines(out))
+    return f'{{\n{head} "lines": [\n{lines}\n ]\n}}\n'
 
 
 def main() -> None:
     args = parse_args()
-    if not args.table:
+    if args.page:
+        args.page.write_text(fill(args.page.read_text(), args.page.parent))
+        return
+    if not (args.table or args.record):
         jobs = [
             dict(method=method, labels=labels, seed=seed, budget=args.budget)
             for seed in args.seeds
@@ -492,6 +547,14 @@ def main() -> None:
                 processes=args.processes,
                 seconds=args.seconds,
             )
+    if args.record:
+        cuda = torch.cuda.is_available()
+        about = dict(
+            command=shlex.join(['python', *sys.argv]),
+            device=torch.cuda.get_device_name() if cuda else f'CPU, {platform.machine()}',
+            torch=torch.__version__,
+        )
+        args.record.write_text(record(args.out, about))
     lines = read_lines(args.out)
     for labels in sorted({line['labels'] for line in lines}):
         print('\n'.join(['', f'{labels} labels', '', *table(lines, labels)]))

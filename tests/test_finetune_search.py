@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 
 import numpy as np
@@ -108,3 +109,29 @@ def test_better_is_said_beyond_two_standard_errors():
     assert search.compare({0: 55.0, 1: 50.0}, plain).verdict == ''
     assert search.compare({0: 55.0}, plain).verdict == ''
     assert search.compare({0: 40.0, 1: 42.5, 2: 38.0}, plain).verdict == 'worse'
+
+
+PAGE = ROOT / 'docs' / 'when_it_helps.md'
+
+
+def test_the_pages_tables_are_those_of_the_records():
+    text = PAGE.read_text()
+    assert finetune_search.fill(text, PAGE.parent) == text and '| gradaug |' in text
+
+
+def test_figures_from_other_pages_stand_there():
+    """``+4.0 (0.5)`` in a table of the page, or ``+3.2, standard error 0.9`` in its words."""
+    rows = re.findall(
+        r'\| ([+-][\d.]+) \(([\d.]+)\).*\((results/[\w/]+\.md)\) \|', PAGE.read_text()
+    )
+    assert len(rows) == 7
+    for difference, error, file in rows:
+        text = ' '.join((PAGE.parent / file).read_text().split()).replace('*', '')
+        number = difference.lstrip('+-')
+        ways = (
+            rf'{re.escape(difference)} \({error}\)',
+            rf'{re.escape(difference)}, standard error {error}',
+            rf'{number} points .* \({error}\)',
+            rf'{number} box AP and .* \(standard errors {error} ',
+        )
+        assert any(re.search(way, text) for way in ways), (difference, error, file)
