@@ -31,7 +31,7 @@ import torch.multiprocessing as mp
 import torch.nn.functional as F
 from search import (
     Images,
-    compare,
+    difference,
     load_images,
     read_lines,
     run_queue,
@@ -424,11 +424,12 @@ def summary(path: Path) -> None:
         print('{}, {} labels, augmented: {}, {} iterations'.format(*setting))
         plain = variants.get('plain', {})
         for name, seeds in variants.items():
-            found = compare(*({s: r['top1'] for s, r in each.items()} for each in (seeds, plain)))
+            top1 = {seed: run['top1'] for seed, run in seeds.items()}
+            gain = difference(top1, {seed: run['top1'] for seed, run in plain.items()})
             flops = statistics.mean(run['flops'] for run in seeds.values())
-            text = f'  {name:20} {flops:5.2f} {found.mean:6.2f}'
-            if found.error >= 0:
-                text += f'  {found.difference:+6.2f} ({found.error:.2f}), {found.runs} seeds'
+            text = f'  {name:20} {flops:5.2f} {statistics.mean(top1.values()):6.2f}'
+            if gain is not None and gain.error is not None:
+                text += f'  {gain.mean:+6.2f} ({gain.error:.2f}), {len(top1)} seeds'
             print(text)
 
 

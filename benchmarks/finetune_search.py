@@ -22,6 +22,7 @@ import math
 import platform
 import re
 import shlex
+import statistics
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -35,7 +36,7 @@ import torch
 import torch.nn.functional as F
 from search import (
     Job,
-    compare,
+    difference,
     load_images,
     read_lines,
     run_queue,
@@ -471,20 +472,24 @@ def table(lines: list[dict[str, Any]], labels: int, to: str = 'plain') -> list[s
         method: {seed: line['top1'] for seed, line in runs.items()}
         for method, runs in by_method.items()
     }
-    rows = {method: compare(mine, top1.get(to, {})) for method, mine in top1.items()}
     found = [
         f'| method | iterations | top-1 | seeds | to {to} | | loss | narrowest sub-network |',
         '|---|---|---|---|---|---|---|---|',
     ]
-    for method, row in sorted(rows.items(), key=lambda item: -item[1].mean):
-        runs = list(by_method[method].values())
+    for method in sorted(top1, key=lambda each: -statistics.mean(top1[each].values())):
+        values, runs = list(top1[method].values()), list(by_method[method].values())
+        spread = f' ± {statistics.stdev(values):.1f}' if len(values) > 1 else ''
+        gain = difference(top1[method], top1.get(to, {})) if method != to else None
+        # Of one seed a difference says nothing.
+        known = gain is not None and gain.error is not None
+        verdict = ('better' if gain.mean > 0 else 'worse') if known and gain.is_certain else ''
         cells = [
             method,
             str(runs[0]['iterations']),
-            f'{row.mean:.1f}' + (f' ± {row.deviation:.1f}' if row.runs > 1 else ''),
-            str(row.runs),
-            f'{row.difference:+.1f} ({row.error:.1f})' if row.error > 0 else '',
-            row.verdict,
+            f'{statistics.mean(values):.1f}{spread}',
+            str(len(values)),
+            str(gain) if known else '',
+            verdict,
             *(_first_and_last(runs, key) for key in ('loss_full', 'loss_smallest')),
         ]
         found.append(f'| {" | ".join(cells)} |')

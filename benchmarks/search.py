@@ -8,7 +8,6 @@ command goes on where it was stopped.
 
 import io
 import json
-import math
 import os
 import pickle
 import queue
@@ -198,36 +197,27 @@ def _work(prepare: Any, prepare_args: Any, todo: Any, results: Any) -> None:
 
 
 @dataclass
-class Comparison:
-    """A method's runs, and the difference to another's on the same seeds.
-
-    Attributes:
-        mean, deviation, runs: of the figure.
-        difference, error: mean over common seeds, and its standard error; nan where there are fewer than two.
-    """
+class Difference:
+    """Mean over seeds, and its standard error; None of one seed."""
 
     mean: float
-    deviation: float
-    runs: int
-    difference: float
-    error: float
+    error: Optional[float]
+    seeds: int
+
+    def __str__(self) -> str:
+        error = '' if self.error is None else f' ({self.error:.1f})'
+        return f'{self.mean:+.1f}{error}'
 
     @property
-    def verdict(self) -> str:
-        """'better' or 'worse' beyond two standard errors, else ''."""
-        if abs(self.difference) <= 2 * self.error or not self.error >= 0:
-            return ''
-        return 'better' if self.difference > 0 else 'worse'
+    def is_certain(self) -> bool:
+        """Whether it is beyond two standard errors."""
+        return self.error is not None and abs(self.mean) > 2 * self.error
 
 
-def compare(mine: dict[int, float], other: dict[int, float]) -> Comparison:
-    """Two methods' figures by seed."""
-    values = list(mine.values())
-    pairs = [mine[seed] - other[seed] for seed in mine if seed in other]
-    return Comparison(
-        statistics.mean(values),
-        statistics.stdev(values) if len(values) > 1 else math.nan,
-        len(values),
-        statistics.mean(pairs) if pairs else math.nan,
-        statistics.stdev(pairs) / math.sqrt(len(pairs)) if len(pairs) > 1 else math.nan,
-    )
+def difference(one: dict[int, float], other: dict[int, float]) -> Optional[Difference]:
+    """Seed by seed; None where they have no seed in common."""
+    each = [one[seed] - other[seed] for seed in one if seed in other]
+    if not each:
+        return None
+    error = statistics.stdev(each) / len(each) ** 0.5 if len(each) > 1 else None
+    return Difference(statistics.mean(each), error, len(each))

@@ -102,13 +102,22 @@ def test_a_queue_leaves_out_what_is_done_and_survives_a_failure(tmp_path, capsys
 
 
 def test_better_is_said_beyond_two_standard_errors():
-    plain = {0: 50.0, 1: 52.0, 2: 48.0}
-    row = search.compare({0: 53.0, 1: 55.0, 2: 52.0}, plain)
-    assert row.difference == pytest.approx(10 / 3) and row.error == pytest.approx(1 / 3)
-    assert row.verdict == 'better'
-    assert search.compare({0: 55.0, 1: 50.0}, plain).verdict == ''
-    assert search.compare({0: 55.0}, plain).verdict == ''
-    assert search.compare({0: 40.0, 1: 42.5, 2: 38.0}, plain).verdict == 'worse'
+    def lines(method, *values):
+        run = dict(method=method, labels=5, iterations=1, loss_full=[2.0, 1.0], loss_smallest=[])
+        return [dict(run, seed=seed, top1=value) for seed, value in enumerate(values)]
+
+    runs = [
+        *lines('plain', 50.0, 52.0, 48.0),
+        *lines('up', 53.0, 55.0, 52.0),
+        *lines('same', 55.0, 50.0),
+        *lines('one', 55.5),
+        *lines('down', 40.0, 42.5, 38.0),
+    ]
+    rows = [line.split(' | ') for line in finetune_search.table(runs, 5)[2:]]
+    assert [row[0].strip('| ') for row in rows] == ['one', 'up', 'same', 'plain', 'down']
+    assert [row[5].strip() for row in rows] == ['', 'better', '', '', 'worse']
+    assert rows[1][4] == '+3.3 (0.3)' and rows[0][4] == rows[3][4] == ''
+    assert rows[1][2] == '53.3 ± 1.5' and rows[1][6] == '2.00 to 1.00'
 
 
 PAGE = ROOT / 'docs' / 'when_it_helps.md'
