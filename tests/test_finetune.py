@@ -3,12 +3,13 @@
 import logging
 import re
 import shlex
+import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from command_line import ROOT, exit_code, mmgradaug
+from command_line import ROOT, exit_code, load_tool, mmgradaug
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader, EpochBasedTrainLoop, load_checkpoint
 from mmpretrain.models import ImageClassifier, ResNet
@@ -18,6 +19,7 @@ from torch import nn
 from mmgradaug.engine import WeightsCheckHook
 from mmgradaug.engine.config_check import problems_of
 from mmgradaug.engine.data_check_hook import impossible_topk
+from mmgradaug.launch import load_config
 from mmgradaug.models import EfficientNetLite
 from mmgradaug.slimming import subnetwork
 
@@ -199,6 +201,21 @@ def test_torchvisions_file_is_refused_and_the_way_that_works_is_said(tmp_path, c
     loaded(dict(other), tmp_path, caplog, min_share=0.0)
     with pytest.raises(ValueError, match='min_share'):
         WeightsCheckHook(min_share=2)
+
+
+def test_any_config_that_the_command_trains_is_checked(user, monkeypatch):
+    monkeypatch.chdir(user)
+    (user / 'bare.py').write_text("_base_ = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'\n")
+
+    def hooks(*options):
+        command = ['train.py', 'bare.py', '--cfg-options', 'randomness.seed=0', *options]
+        monkeypatch.setattr(sys, 'argv', command)
+        arguments = load_tool('train').parse_args()
+        return load_config(arguments, ['train']).default_hooks
+
+    assert hooks()['weights_check'].type == 'mmgradaug.WeightsCheckHook'
+    left_out = hooks('default_hooks.weights_check=None', 'default_hooks.timer=None')
+    assert 'weights_check' not in left_out and left_out['timer'] is None
 
 
 # ---- What else cost tries.
