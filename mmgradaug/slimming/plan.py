@@ -25,7 +25,7 @@ def kept_channels(channels: int, width: float, divisor: int = 1) -> int:
         divisor: >= 1; rounds to multiples of it, at least one and at most ``channels``.
     """
     multiples = max(1, math.floor(channels * width / divisor + 0.5))
-    return min(channels, divisor * multiples)
+    return channels if width == 1.0 else min(channels, divisor * multiples)
 
 
 @dataclass(frozen=True, eq=False)
