@@ -11,6 +11,7 @@ from mmengine.optim import OptimWrapperDict
 from mmengine.runner import IterBasedTrainLoop, Runner
 
 from mmgradaug.registry import HOOKS
+from mmgradaug.subnets import Schedule
 
 from .gradaug_distributed import GradAugDistributedDataParallel
 from .gradaug_model import GradAugMixin
@@ -28,7 +29,7 @@ class GradAugHook(Hook):
         by_epoch: False counts ``begin`` and ``end`` in iterations.
 
     Raises:
-        ValueError: the schedule is empty.
+        ValueError: the schedule is empty, or not of whole numbers.
         TypeError, RuntimeError: before the first iteration, if the run would not be GradAug training
             as configured. The message says what to write.
     """
@@ -36,11 +37,7 @@ class GradAugHook(Hook):
     priority = 'NORMAL'
 
     def __init__(self, begin: int = 0, end: Optional[int] = None, by_epoch: bool = True) -> None:
-        if begin < 0 or (end is not None and end <= begin):
-            raise ValueError(
-                f'GradAugHook: begin={begin}, end={end} is an empty schedule; begin counts from 0 and '
-                'end must be greater, or None for the end of training'
-            )
+        self._schedule = Schedule(begin, end, 'GradAugHook')
         self.begin = begin
         self.end = end
         self.by_epoch = by_epoch
@@ -120,7 +117,7 @@ class GradAugHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Optional[dict[str, Any]] = None
     ) -> None:
         now = runner.epoch if self.by_epoch else runner.iter
-        active = self.begin <= now and (self.end is None or now < self.end)
+        active = now in self._schedule
         self._model.announce_iteration(self._seed, runner.iter, active)
         if not active:
             # MMEngine's log goes on showing the last value of whatever was ever logged.
