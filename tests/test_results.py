@@ -17,7 +17,7 @@ def read(name):
 SWEEPS = sorted(
     str(path.relative_to(RESULTS))
     for path in RESULTS.rglob('*.json')
-    if '"runs"' in path.read_text()
+    if '"scale"' in path.read_text()
 )
 
 
