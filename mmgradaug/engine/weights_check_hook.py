@@ -53,7 +53,7 @@ class WeightsCheckHook(Hook):
         sentence = f'{file} has {fitting} of the {len(names)} weights of this model'
         if fitting < self.min_share * len(names):
             raise ValueError(
-                f'{sentence}, so nearly all would be trained from random numbers. '
+                f'{sentence}, so most would be trained from random numbers. '
                 f'{_advice(model, file) or _examples(report.lacking, report.unexpected)}'
             )
         if report.lacking or report.unexpected:
