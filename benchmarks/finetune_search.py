@@ -112,7 +112,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--test-images', type=int, default=1000, help='of each class')
     parser.add_argument('--table', action='store_true', help='only show what the file holds')
     parser.add_argument(
-        '--record', type=Path, help='write what --out holds, and how it was made, into this file'
+        '--record',
+        type=Path,
+        help='added to a command that has ended: write what it made, and itself, into this file',
     )
     parser.add_argument('--page', type=Path, help='make the tables of this page anew')
     return parser.parse_args()
@@ -553,9 +555,9 @@ def main() -> None:
                 seconds=args.seconds,
             )
     if args.record:
-        cuda = torch.cuda.is_available()
+        cuda, place = torch.cuda.is_available(), sys.argv.index('--record')
         about = dict(
-            command=shlex.join(['python', *sys.argv]),
+            command=shlex.join(['python', *sys.argv[:place], *sys.argv[place + 2 :]]),
             device=torch.cuda.get_device_name() if cuda else f'CPU, {platform.machine()}',
             torch=torch.__version__,
         )

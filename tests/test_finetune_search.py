@@ -120,6 +120,21 @@ def test_better_is_said_beyond_two_standard_errors():
     assert rows[1][2] == '53.3 ± 1.5' and rows[1][6] == '2.00 to 1.00'
 
 
+def test_a_record_holds_the_command_and_the_lines_and_fills_a_page(tmp_path, monkeypatch):
+    line = dict(
+        method='plain', labels=5, seed=0, iterations=1, top1=50.0, loss_full=[1.0], loss_smallest=[]
+    )
+    (tmp_path / 'runs.jsonl').write_text(json.dumps(line) + '\n')
+    command = ['search.py', '--out', str(tmp_path / 'runs.jsonl'), '--seeds', '0']
+    monkeypatch.setattr(sys, 'argv', [*command, '--record', str(tmp_path / 'x.json')])
+    finetune_search.main()
+    record = json.loads((tmp_path / 'x.json').read_text())
+    assert record['command'].endswith('runs.jsonl --seeds 0') and record['lines'] == [line]
+    page = 'A\n<!-- table x.json 5 plain -->\nold\n<!-- end -->\nB\n'
+    filled = finetune_search.fill(page, tmp_path)
+    assert '| plain | 1 | 50.0 | 1 |' in filled and 'old' not in filled and filled.endswith('B\n')
+
+
 PAGE = ROOT / 'docs' / 'when_it_helps.md'
 
 
