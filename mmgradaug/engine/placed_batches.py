@@ -53,52 +53,52 @@ class PlacedIndices(NamedTuple):
     indices: list[int]
 
 
-class PlacedDataset(Dataset):
-    """A dataset whose augmentation is a function of (seed, rank, place of the batch).
-
-    So it does not matter which worker process loads a batch, how many there are, and what they have
-    loaded before. To everything else it is the dataset that it is made of.
+class NamedDataset(Dataset):
+    """A dataset that names the image which cannot be loaded; to everything else what it is made of.
 
     Args:
         dataset: map-style.
-        seed: of the run.
-        rank: of the process.
     """
 
-    OWN = ('dataset', 'seed', 'rank')
+    OWN = ('dataset', 'seed', 'rank', 'replace_broken', 'broken')
 
-    def __init__(self, dataset: Dataset, seed: int, rank: int) -> None:
-        self.dataset, self.seed, self.rank = dataset, seed, rank
-
-    def __getitems__(self, batch: PlacedIndices) -> list[Any]:
-        """What a DataLoader calls for a batch."""
-        with draws_of(self.seed, BATCH, self.rank, batch.epoch, batch.position):
-            if callable(getattr(self.dataset, '__getitems__', None)):
-                return self.dataset.__getitems__(batch.indices)
-            return [self._load(index) for index in batch.indices]
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.replace_broken = 0
+        # One byte an image, which worker processes share.
+        self.broken = torch.multiprocessing.RawArray('b', len(dataset))
 
     def _load(self, index: int) -> Any:
-        try:
-            return self.dataset[index]
-        except Exception as error:
-            raise RuntimeError(
-                f'{self._name(index)} could not be loaded ({type(error).__name__}: {error}). Mend or '
-                'remove it'
-            ) from error
+        for other in range(index, index + 1 + self.replace_broken):
+            other %= len(self.dataset)
+            try:
+                return self.dataset[other]
+            except Exception as error:
+                self.broken[other] = 1
+                if sum(self.broken) > self.replace_broken:
+                    text = (
+                        f'{self.name(other)} could not be loaded ({type(error).__name__}: {error}).'
+                    )
+                    if self.replace_broken:
+                        text += (
+                            f' {self.replace_broken} others have been left out before: no more are.'
+                        )
+                    raise RuntimeError(f'{text} Mend or remove it') from error
 
-    def _name(self, index: int) -> str:
+    def name(self, index: int) -> str:
+        """The file of an image, or its number where that is not known."""
         try:
             return str(self.dataset.get_data_info(index)['img_path'])
         except Exception:  # a dataset of another kind, or one that cannot say even that
             return f'image {index} of {type(self.dataset).__name__}'
 
     def __getitem__(self, index: int) -> Any:
-        return self.dataset[index]
+        return self._load(index)
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> 'PlacedDataset':
+    def __deepcopy__(self, memo: dict[int, Any]) -> 'NamedDataset':
         return self  # MMEngine copies the config of a data loader, in which this lies
 
     def __getattr__(self, name: str) -> Any:
@@ -112,6 +112,30 @@ class PlacedDataset(Dataset):
             super().__setattr__(name, value)
         else:
             setattr(self.dataset, name, value)
+
+
+class PlacedDataset(NamedDataset):
+    """A dataset whose augmentation is a function of (seed, rank, place of the batch).
+
+    So it does not matter which worker process loads a batch, how many there are, and what they have
+    loaded before.
+
+    Args:
+        dataset: map-style.
+        seed: of the run.
+        rank: of the process.
+    """
+
+    def __init__(self, dataset: Dataset, seed: int, rank: int) -> None:
+        super().__init__(dataset)
+        self.seed, self.rank = seed, rank
+
+    def __getitems__(self, batch: PlacedIndices) -> list[Any]:
+        """What a DataLoader calls for a batch."""
+        with draws_of(self.seed, BATCH, self.rank, batch.epoch, batch.position):
+            if callable(getattr(self.dataset, '__getitems__', None)):
+                return self.dataset.__getitems__(batch.indices)
+            return [self._load(index) for index in batch.indices]
 
 
 class PlacedBatchSampler(Sampler):

@@ -44,8 +44,10 @@ def test_a_killed_rank_costs_nothing_with_restarts(tmp_path):
     assert not differences(*results)
 
 
-def test_a_signal_to_one_rank_stops_both(tmp_path):
-    config = write_config(tmp_path / 'c.py', tmp_path / 'run', epochs=500, tell=True)
+def test_a_rank_that_hangs_is_named_and_a_signal_to_it_stops_both(tmp_path):
+    """A stopped process first, which goes on; then SIGUSR1."""
+    hooks = [dict(type='mmgradaug.StuckRankHook', timeout=2)]
+    config = write_config(tmp_path / 'c.py', tmp_path / 'run', epochs=500, tell=True, hooks=hooks)
     command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2',
                '--master_port=29642', str(ROOT / 'tools/train.py'), str(config),
                '--launcher=pytorch']  # fmt: skip
@@ -58,6 +60,12 @@ def test_a_signal_to_one_rank_stops_both(tmp_path):
         if line.startswith('iteration 5'):
             break
     children = Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()
+    os.kill(int(children[-1]), signal.SIGSTOP)
+    for line in process.stdout:
+        if 'no progress for 2 s' in line:
+            break
+    assert 'No sign of life from rank 1: stopped' in line and 'The others: rank 0' in line
+    os.kill(int(children[-1]), signal.SIGCONT)
     os.kill(int(children[-1]), signal.SIGUSR1)
     said = process.communicate(timeout=120)[0]
     # torchrun's own exit code is 1; those of its processes are in what it says.
