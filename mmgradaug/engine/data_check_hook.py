@@ -8,13 +8,13 @@ import numpy as np
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
+from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
 from mmgradaug.registry import HOOKS
 
-from .placed_batches import NamedDataset
+from .placed_batches import NamedDataset, smallest_batch
 
 
 @HOOKS.register_module()
@@ -66,13 +66,9 @@ class DataCheckHook(Hook):
         found = [list(self._training_problems(runner)) if is_main_process() else None]
         broadcast_object_list(found)
         _refuse(found[0])
-        loader = runner.train_dataloader
-        size = getattr(loader.batch_sampler, 'batch_size', None)
-        sampler = loader.batch_sampler.sampler if size else None
-        ends_in_one = size and not loader.batch_sampler.drop_last and len(sampler) % size == 1
-        if size == 1 or (ends_in_one and isinstance(runner.train_loop, EpochBasedTrainLoop)):
+        if smallest_batch(runner) == 1:
             runner.logger.warning(
-                f'{"every batch" if size == 1 else "the last batch of an epoch"} is of one image: a batch '
+                'the last batch of an epoch, or every batch, is of one image: a batch '
                 'norm that sees one value of a channel fails, of more computes statistics of one image. '
                 'Write train_dataloader.drop_last=True or another train_dataloader.batch_size'
             )

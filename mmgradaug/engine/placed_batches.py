@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Optional
 
 import numpy as np
 import torch
+from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_rank
 from mmengine.registry import DATA_SAMPLERS
 from mmengine.runner import Runner
@@ -252,3 +253,12 @@ def placed_loader(runner: Runner) -> DataLoader:
     different = runner._randomness_cfg.get('diff_rank_seed', False)
     with draws_of(runner.seed, ORDER):  # with diff_rank_seed a sampler draws its seed
         return runner.build_dataloader(config, seed=runner.seed, diff_rank_seed=different)
+
+
+def smallest_batch(runner: Runner) -> Optional[int]:
+    """How many images the smallest batch of the training has, on this rank; None if it cannot be known."""
+    batches = runner.train_dataloader.batch_sampler
+    size = getattr(batches, 'batch_size', None)
+    if size is None or batches.drop_last or isinstance(batches.sampler, InfiniteSampler):
+        return size
+    return len(batches.sampler) % size or size

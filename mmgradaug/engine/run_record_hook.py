@@ -32,7 +32,8 @@ class RunRecordHook(Hook):
 
     The main process writes it at every evaluation and checkpoint, at the end, and in between every ten seconds;
     each time the whole file is replaced, so a reader never sees half of it. A resumed training goes on
-    with the file from the iteration of its checkpoint. A disk that refuses costs a warning, not the training. Our configs have the hook in ``default_hooks``; in a
+    with the file from the iteration of its checkpoint. A disk
+    that refuses costs a warning, not the training. Our configs have the hook in ``default_hooks``; in a
     config of your own write ``default_hooks = dict(run_record=dict(type='mmgradaug.RunRecordHook'))``.
 
     The file is an object with

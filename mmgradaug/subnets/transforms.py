@@ -153,7 +153,7 @@ class RandomResize:
         align_corners: as in F.interpolate, for the modes that know it.
 
     Raises:
-        ValueError: ``sizes`` is empty or has a size below 1.
+        ValueError: ``sizes`` is empty, has a size below 1, or one of a single pixel.
     """
 
     def __init__(
@@ -173,6 +173,11 @@ class RandomResize:
                 raise ValueError(
                     f'RandomResize: {pair} is not a size; a size is a number of pixels above 0 or a '
                     '(height, width) pair'
+                )
+            if pair == (1, 1):
+                raise ValueError(
+                    'RandomResize: size 1 is one pixel, of which a network learns nothing. For sizes relative to '
+                    "the images' own write dict(type='RandomScale', factors=[1.0, ...])"
                 )
         if mode not in ('nearest', 'nearest-exact', 'bilinear', 'bicubic', 'area'):
             raise ValueError(f'RandomResize: mode {mode!r} is none of F.interpolate for images')

@@ -53,23 +53,36 @@ SET_UPS = {
 }
 
 
+@pytest.fixture(scope='module')
+def left_alone(tmp_path_factory):
+    """The end of a run that nothing stopped; loaded without workers, which change nothing, saved by epochs."""
+    ends = {}
+
+    def end(**options):
+        for key in ('workers', 'persistent', *EVERY_ITERATION):
+            options.pop(key, None)
+        key = repr(sorted(options.items()))
+        if key not in ends:
+            folder = tmp_path_factory.mktemp('alone')
+            train(folder, **options)
+            ends[key] = final_state(folder, LAST[options.get('by_epoch', True)])
+        return ends[key]
+
+    return end
+
+
 @pytest.mark.parametrize('name', SET_UPS)
-def test_stopped_and_resumed_is_as_left_alone(tmp_path, name):
+def test_stopped_and_resumed_is_as_left_alone(tmp_path, name, left_alone):
     options = dict(SET_UPS[name])
     stop_at = options.pop('stop_at')
     last = 'iter_24.pth' if 'save_by_epoch' in options else LAST[options.get('by_epoch', True)]
-    first = train(tmp_path / 'stopped', stop_at=stop_at, **options)
+    first = train(tmp_path, stop_at=stop_at, **options)
     assert first.iter == stop_at - 1
-    if options.get('seed', 0) is None:
-        # The run left alone draws the seed that the first one drew.
-        train(tmp_path / 'alone', **{**options, 'seed': first.seed})
-        assert first.seed != 0
-    else:
-        train(tmp_path / 'alone', **options)
-    second = train(tmp_path / 'stopped', resume=True, **options)
+    # Without a seed the run left alone gets the one that the first one drew.
+    seed = dict(seed=first.seed) if options.get('seed', 0) is None else {}
+    second = train(tmp_path, resume=True, **options)
     assert second.iter == 24
-    alone, resumed = (final_state(tmp_path / run, last) for run in ('alone', 'stopped'))
-    assert not differences(alone, resumed)
+    assert not differences(left_alone(**{**options, **seed}), final_state(tmp_path, last))
 
 
 @pytest.mark.parametrize('name', ['middle of an epoch', 'by iterations', 'window of accumulation'])
