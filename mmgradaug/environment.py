@@ -54,7 +54,7 @@ PACKAGES = (
     Package('rich', '15.0.0', ('rich',)),
     Package('jinja2', '3.1.6', ('jinja2',)),
     Package('tabulate', '0.10.0', ('tabulate',)),
-    Package('torch', '2.14.1', ('torch',), '>=2.0', probe='import torch; torch.zeros(1).numpy()'),
+    Package('torch', '2.14.1', ('torch',), '>=2.3', probe='import torch; torch.zeros(1).numpy()'),
     Package('torchvision', '0.29.1', ('torchvision',), needs=('torch',),
             probe=f'import torch; from torchvision import ops; {NMS}'),
     Package('mmengine', '0.10.7', ('mmengine', 'onedl-mmengine'), '>=0.10.4,<1', '', ('numpy', 'torch')),

@@ -16,6 +16,7 @@ from mmengine.runner import CheckpointLoader
 
 from .checkpoint import weights_of
 from .engine.config_check import problems_of
+from .files import UserError
 from .loading import loading_report, unwrapped
 from .resources import find_config
 
@@ -43,11 +44,19 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
-def load_config(args: argparse.Namespace) -> Config:
-    """The config with the command line's say: launcher, work dir, options, and what a CPU needs."""
+def load_config(args: argparse.Namespace, stages: Sequence[str] = ()) -> Config:
+    """The config with the command line's settings: launcher, work dir, options, and what a CPU needs.
+
+    Args:
+        args: with what :func:`add_common_arguments` adds, and ``config``.
+        stages: 'train', 'val' or 'test', whose annotation files are looked at here.
+
+    Raises:
+        UserError: there is no such config, or something is wrong with it.
+    """
     config = find_config(args.config)
     if config is None:
-        sys.exit(f'{sys.argv[0]}: no such config: {args.config}')
+        raise UserError(f'{sys.argv[0]}: no such config: {args.config}')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = Config.fromfile(config)
     cfg.launcher = args.launcher
@@ -57,9 +66,9 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
-    problems = problems_of(cfg)
+    problems = problems_of(cfg, stages)
     if problems:
-        sys.exit('\n'.join([f'{args.config}:', *(f'  {problem}' for problem in problems)]))
+        raise UserError('\n'.join([f'{args.config}:', *(f'  {problem}' for problem in problems)]))
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         loader: Any = cfg.get(name) or {}
         if loader.get('pin_memory') and not torch.cuda.is_available():
@@ -83,7 +92,7 @@ def prepare_launch(cfg: Config) -> None:
     processes = int(os.environ.get('LOCAL_WORLD_SIZE', 1))
     if torch.cuda.is_available():
         if processes > torch.cuda.device_count():
-            sys.exit(
+            raise UserError(
                 f'{processes} processes were started on a machine with {torch.cuda.device_count()} '
                 'GPUs: start one a GPU'
             )
@@ -97,32 +106,34 @@ def prepare_launch(cfg: Config) -> None:
 
 
 def require_checkpoint(checkpoint: str) -> None:
-    """Exit if there is no such file; of a URL nothing is known yet."""
+    """Raise UserError if there is no such file; of a URL nothing is known yet."""
     if '://' not in checkpoint and not Path(checkpoint).is_file():
-        sys.exit(f'{sys.argv[0]}: no such checkpoint: {checkpoint}')
+        raise UserError(f'{sys.argv[0]}: no such checkpoint: {checkpoint}')
 
 
 def check_fits(model: torch.nn.Module, checkpoint: str, config: str) -> None:
-    """Exit if a weight is missing, too many or of another shape; MMEngine would only warn of it.
+    """Raise UserError if a weight is missing, too many or of another shape; MMEngine would only warn of it.
 
     What counts is what loading reports, through wrappers for distribution and test-time augmentation.
     """
     try:
         loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        sys.exit(f'{checkpoint} is not a checkpoint that PyTorch can read: {error}')
+        raise UserError(
+            f'{checkpoint} is not a checkpoint that PyTorch can read: {error}'
+        ) from error
     except (FileNotFoundError, IsADirectoryError) as error:
-        sys.exit(f'{checkpoint}: {error}')
+        raise UserError(f'{checkpoint}: {error}') from error
     try:
         weights = weights_of(loaded)
     except ValueError as error:
-        sys.exit(f'{checkpoint} {error}')
+        raise UserError(f'{checkpoint} {error}') from error
     wanted = unwrapped(model).state_dict()
     report = loading_report(model, weights)
     differing = sorted([*report.lacking, *report.unexpected])
     if not differing and not all(torch.isfinite(v).all() for v in weights.values()):
         names = [name for name, value in weights.items() if not torch.isfinite(value).all()]
-        sys.exit(
+        raise UserError(
             f'{checkpoint} holds weights that are not finite ({len(names)} of {len(weights)}, {names[0]} for '
             'instance): its training had gone wrong. Take an earlier one'
         )
@@ -137,7 +148,7 @@ def check_fits(model: torch.nn.Module, checkpoint: str, config: str) -> None:
         fitting = {*wanted} & {*weights} - {*differing}
         fits = 'the rest fits' if fitting else 'nothing in it fits'
         lines.insert(0, f'  {len(differing)} of {len({*wanted, *weights})} weights differ, {fits}')
-        sys.exit('\n'.join([f'{checkpoint} is not a checkpoint of {config}:', *lines]))
+        raise UserError('\n'.join([f'{checkpoint} is not a checkpoint of {config}:', *lines]))
 
 
 def _shape(weights: Mapping[str, Any], name: str, otherwise: str) -> Any:

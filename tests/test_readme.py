@@ -77,7 +77,9 @@ def run_small(command, user, imagenet):
         settings = ['--out', user / 'work_dirs' / 'report']
     elif 'table10' in command:
         parts[parts.index('--seeds') + 1] = '1'
-        parts[parts.index('250 labels')] = 'baseline_wrn28_2_cifar10'
+        parts[parts.index('250 labels')] = (
+            'cifar10 Baseline'  # the one row with the config's labels
+        )
         small = ['model.backbone.depth=10', 'model.backbone.widen_factor=1']
         small += ['model.head.in_channels=64', 'train_cfg.max_iters=2', 'train_cfg.val_interval=2']
         small += ['train_dataloader.batch_size=4', 'default_hooks.logger.interval=1']

@@ -3,7 +3,6 @@
 
 import argparse
 import copy
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from torch import nn
 import mmgradaug  # noqa: F401  registers our classes, whether or not the config imports them
 from mmgradaug.config_types import class_of, default_scope
 from mmgradaug.evaluation.tta import add_tta
+from mmgradaug.files import UserError
 from mmgradaug.launch import (
     add_common_arguments,
     check_fits,
@@ -50,7 +50,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def write_coco_results(cfg: Config, prefix: str) -> None:
-    """Have the config's CocoMetric leave its results; exit if there is none."""
+    """Have the config's CocoMetric leave its results; UserError if there is none."""
     scope = default_scope(cfg, 'mmdet')
     for metric in metrics_of(cfg):
         found = class_of(metric, METRICS, scope)
@@ -58,7 +58,7 @@ def write_coco_results(cfg: Config, prefix: str) -> None:
             Path(prefix).parent.mkdir(parents=True, exist_ok=True)
             metric['outfile_prefix'] = prefix
             return
-    sys.exit('--out-coco: the config has no CocoMetric among its test_evaluator')
+    raise UserError('--out-coco: the config has no CocoMetric among its test_evaluator')
 
 
 def metrics_of(cfg: Config) -> list[dict[str, Any]]:
@@ -87,14 +87,14 @@ def of_another_name(cfg: Config) -> Config:
 
 def main() -> None:
     args = parse_args()
-    cfg = load_config(args)
+    cfg = load_config(args, ['test'])
     require_checkpoint(args.checkpoint)
     cfg.load_from = args.checkpoint
     if args.tta:
         try:
             add_tta(cfg)
         except ValueError as error:
-            sys.exit(f'--tta: {error}')
+            raise UserError(f'--tta: {error}') from error
     if args.out_coco:
         write_coco_results(cfg, args.out_coco)
     if args.out:

@@ -3,7 +3,6 @@
 
 import argparse
 import os
-import sys
 
 import torch
 from mmengine.registry import RUNNERS
@@ -12,6 +11,7 @@ from mmengine.runner import Runner
 import mmgradaug  # noqa: F401  registers our classes, whether or not the config imports them
 from mmgradaug.checkpoint import newest_whole_checkpoint
 from mmgradaug.datasets import AnnotationCheckHook
+from mmgradaug.files import UserError
 from mmgradaug.launch import add_common_arguments, load_config, prepare_launch
 
 
@@ -56,17 +56,17 @@ def was_restarted() -> bool:
 
 def main() -> None:
     args = parse_args()
-    cfg = load_config(args)
+    cfg = load_config(args, ['train'] if args.no_validate else ['train', 'val'])
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.amp:
         if not torch.cuda.is_available():
-            sys.exit('--amp needs a GPU, and PyTorch finds none here')
+            raise UserError('--amp needs a GPU, and PyTorch finds none here')
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:
         if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
-            sys.exit(
+            raise UserError(
                 '--auto-scale-lr: the config does not say for which total batch its learning rate is; '
                 'add auto_scale_lr = dict(base_batch_size=512)'
             )

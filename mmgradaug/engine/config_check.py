@@ -2,7 +2,7 @@
 
 import difflib
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +33,20 @@ ELSEWHERE = {
 }
 
 
-def problems_of(cfg: dict[str, Any]) -> list[str]:
+def problems_of(cfg: dict[str, Any], stages: Sequence[str] = ('train', 'val', 'test')) -> list[str]:
     """What is wrong with a config at its top, a sentence each that says what to write.
 
     Names of a user's own are fine; those that are nearly MMEngine's are not, as nothing reads them.
+
+    Args:
+        stages: whose data sets are about to be read: where a model is tested, the training set may be elsewhere.
     """
     return [
         *_near_misses(cfg),
         *_default_hooks(cfg),
         *_hooks_twice(cfg),
         *_work_dir(cfg),
-        *_annotations(cfg),
+        *_annotations(cfg, stages),
         *_classes(cfg),
     ]
 
@@ -122,9 +125,9 @@ def _work_dir(cfg: dict[str, Any]) -> Iterator[str]:
             return
 
 
-def _annotations(cfg: dict[str, Any]) -> Iterator[str]:
+def _annotations(cfg: dict[str, Any], stages: Sequence[str]) -> Iterator[str]:
     """Annotation files in JSON that are missing or cut off, of which readers say less or nothing."""
-    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+    for name in (f'{stage}_dataloader' for stage in stages):
         dataset = (cfg.get(name) or {}).get('dataset') or {}
         given = dataset.get('ann_file') if isinstance(dataset, dict) else None
         if not isinstance(given, str) or '://' in given or not given.endswith('.json'):

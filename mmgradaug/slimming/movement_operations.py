@@ -45,8 +45,13 @@ def padding(labels: Labels, call: Call) -> Factors:
     moved = []
     for factor in call.shadows[0].factors:
         pads = list(call.args[1])
-        # Only sizes of dimensions along which there are channels are looked at.
-        padded = [pad for i, pad in enumerate(pads) if pad and factor.shape[-1 - i // 2] > 1]
+        # Only sizes of dimensions along which there are channels are looked at. In a sub-network what is
+        # padded may be rounded to the number that it is padded to.
+        padded = [
+            pad
+            for i, pad in enumerate(pads)
+            if (pad or labels.classes.frozen) and factor.shape[-1 - i // 2] > 1
+        ]
         moved.append(torch.full_like(factor[(slice(1),) * factor.dim()], ANY) if padded else factor)
     return [moved]
 

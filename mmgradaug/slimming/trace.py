@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Optional
 
 import numpy as np
@@ -333,7 +333,9 @@ class _Watcher(TorchDispatchMode):
                 route = shadow.carries.pop(call, None)
                 self._carry_through(name, args, shadow)
             known = self.trace.blocks.get(name, route)
-            self.trace.blocks[name] = route if known == route else None
+            # A submodule that does something in training alone may hand on its input itself in evaluation.
+            same = known == route or (known and replace(known, through=None) == route)
+            self.trace.blocks[name] = known if same else None
 
         return hook
 

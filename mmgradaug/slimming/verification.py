@@ -93,31 +93,45 @@ class _Comparison:
                 self.steps.setdefault(step.module, []).append(step)
 
     def __call__(self, found: Step) -> None:
-        expected = self.steps.get(found.module, [])
-        same = [i for i, step in enumerate(expected) if found.kind and step.kind == found.kind]
-        if not same:
+        ours = self.described(found.factors)
+        # Operations on channels that are all there leave no step in the sub-network.
+        if not found.kind or not any(each != [] for each in ours):
             return
-        step = expected[same[0]]
-        del expected[: same[0] + 1]
-        for shape, ours, theirs in zip(found.shapes, found.factors, step.factors):
-            # Where padding took the place of channels, they are not known from here.
-            if ours is None or theirs is None or any((f == ANY).any() for f in (*ours, *theirs)):
+        expected = self.steps.get(found.module, [])
+        for index, step in enumerate(expected):
+            if step.kind != found.kind:
                 continue
-            left = [_left(self.plan, self.kept, factor) for factor in theirs]
-            if self.described(ours) != self.described(left):
-                raise SlimmingError(
-                    f'{step.operation} gives other channels (shape {shape}) than the first ones of each layer'
-                )
+            theirs = self.described(
+                [each and [_left(self.plan, self.kept, f) for f in each] for each in step.factors]
+            )
+            if not any(each != [] for each in theirs):
+                continue
+            del expected[: index + 1]
+            for shape, mine, left in zip(found.shapes, ours, theirs):
+                if mine is not None and left is not None and mine != left:
+                    raise SlimmingError(
+                        f'{step.operation} gives other channels (shape {shape}) than the first ones of each layer'
+                    )
+            return
 
-    def described(self, factors: Sequence[Tensor]) -> list[tuple[Any, bytes]]:
-        """Factors for comparing: without dimensions along which nothing changes, of channels that may go."""
-        described = []
-        for factor in factors:
-            labels = self.plan.canonical(to_numpy(factor))
-            labels = compress(torch.from_numpy(labels)).numpy().squeeze()
-            if len(np.unique(labels)) > 1:
-                described.append((labels.shape, labels.tobytes()))
-        return sorted(described)
+    def described(self, results: Sequence[Optional[list[Tensor]]]) -> list[Optional[list]]:
+        """For comparing, of each result what its channels that may go are like, dimensions without them left out.
+
+        None where padding took the place of channels, so that they are not known from here.
+        """
+        described: list[Optional[list]] = []
+        for factors in results:
+            if any((factor == ANY).any() for factor in factors or ()):
+                described.append(None)
+                continue
+            each = []
+            for factor in factors or ():
+                labels = self.plan.canonical(to_numpy(factor))
+                labels = compress(torch.from_numpy(labels)).numpy().squeeze()
+                if len(np.unique(labels)) > 1:
+                    each.append((labels.shape, labels.tobytes()))
+            described.append(sorted(each))
+        return described
 
 
 def learn_a_count(

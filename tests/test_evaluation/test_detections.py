@@ -318,7 +318,7 @@ def test_default_titles_tell_models_apart():
     assert titles(models) == ['a, x/epoch_1', 'b', 'a, y/epoch_2']
 
 
-def test_a_config_of_dotted_types_without_scope(made, tool, tmp_path):
+def test_a_config_of_dotted_types_without_scope(made, tmp_path):
     """As new-style configs are dumped."""
     cfg = Config.fromfile(made / 'masks.py').to_dict()
     registries = (MODELS, DATASETS, TRANSFORMS, TASK_UTILS)

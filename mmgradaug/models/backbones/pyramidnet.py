@@ -32,6 +32,7 @@ class _PyramidBlock(BaseModule):
     Attributes:
         drop_path: applied to the branch's output just before the addition; stochastic depth or
             ShakeDrop go here.
+        drop_shortcut: applied to the shortcut just before the addition; DropBlock goes here.
 
     Args:
         in_channels: of the input.
@@ -75,6 +76,7 @@ class _PyramidBlock(BaseModule):
         # Of what is left over at an odd edge the mean is taken too, so any size of input will do.
         self.pool = nn.AvgPool2d(2, 2, ceil_mode=True) if stride == 2 else nn.Identity()
         self.drop_path = build_drop_path(drop_path_rate)
+        self.drop_shortcut = nn.Identity()
 
     def shortcut(self, x: Tensor) -> Tensor:
         """The block's output if its branch is dropped altogether; of the branch nothing is computed.
@@ -85,7 +87,10 @@ class _PyramidBlock(BaseModule):
         # In a sub-network the weight has fewer outputs than the layer says.
         missing = self.last_conv.weight.shape[0] - x.shape[1]
         x = self.pool(x)
-        return F.pad(x, (0, 0, 0, 0, 0, missing)) if missing else x
+        if self.in_channels != self.out_channels:
+            # Also by 0, where both are rounded to the same number: so it is seen that they are padded.
+            x = F.pad(x, (0, 0, 0, 0, 0, missing))
+        return self.drop_shortcut(x)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.drop_path(run_branch(self, self._branch, x)) + self.shortcut(x)

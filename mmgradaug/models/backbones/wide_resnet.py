@@ -90,6 +90,7 @@ class WideBasicBlock(BaseModule):
     Attributes:
         drop_path: applied to the branch's output just before the addition; stochastic depth or
             ShakeDrop go here.
+        drop_shortcut: applied to the shortcut just before the addition; DropBlock goes here.
 
     Args:
         in_channels: of the input.
@@ -136,21 +137,24 @@ class WideBasicBlock(BaseModule):
         self.act = build_activation_layer(act_cfg)
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
         self.drop_path = build_drop_path(drop_path_rate)
+        self.drop_shortcut = nn.Identity()
 
     def shortcut(self, x: Tensor) -> Tensor:
         """The block's output if its branch is dropped altogether; of the branch nothing is computed.
 
         A projection's input is the activated one, so the first batch norm runs where there is one.
         """
-        return x if self.projection is None else self.projection(self._activated(x))
+        if self.projection is not None:
+            x = self.projection(self._activated(x))
+        return self.drop_shortcut(x)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.projection is None:
             branch = run_branch(self, lambda x: self._convolved(self._activated(x)), x)
-            return self.drop_path(branch) + x
+            return self.drop_path(branch) + self.drop_shortcut(x)
         activated = self._activated(x)
         branch = run_branch(self, self._convolved, activated)
-        return self.drop_path(branch) + self.projection(activated)
+        return self.drop_path(branch) + self.drop_shortcut(self.projection(activated))
 
     def _activated(self, x: Tensor) -> Tensor:
         return self.act(self.norm1(x))

@@ -30,8 +30,7 @@ def add_regularizers(
             - ``dict(type='DropBlock', drop_prob=0.1, groups=(3, 4))``: after each normalised convolution of a
               branch, its activation included, and on every shortcut, in these stages (counted from 1);
               group g has drop_prob / 4 ** (4 - g), as in the code of its authors (tensorflow/tpu,
-              models/official/resnet/resnet_model.py). WideResNet and PyramidNet, which they do not have,
-              get it on shortcuts with a convolution alone. Other arguments are :class:`DropBlock`'s.
+              models/official/resnet/resnet_model.py). Other arguments are :class:`DropBlock`'s.
 
     Raises:
         KeyError, TypeError, ValueError: a type or key is unknown or out of range, or the backbone has
@@ -125,7 +124,9 @@ def _add_drop_block(
             for convolution in convolutions[1:]:
                 convolution.register_forward_pre_hook(drop_block.of_input)
             _append(block, drop_block, first=True)
-            if shortcut is not None:
+            if hasattr(block, 'drop_shortcut'):
+                block.drop_shortcut = DropBlock(drop_block.drop_prob, **options)
+            elif shortcut is not None:
                 shortcut.register_forward_hook(drop_block.of_output)
             elif hasattr(block, 'downsample'):
                 block.downsample = _OnIdentity(drop_block)

@@ -9,9 +9,9 @@ from mmcv.cnn.bricks import DropPath
 from mmengine.model import revert_sync_batchnorm
 from mmpretrain.models.backbones import MobileNetV2, ResNet
 
-from mmgradaug.models import SlimmableResNet
+from mmgradaug.models import PyramidNet, SlimmableResNet, WideResNet
 from mmgradaug.models.regularizers import DropBlock, ShakeDrop, add_regularizers
-from mmgradaug.slimming import residual_blocks, without_blocks
+from mmgradaug.slimming import residual_blocks, subnetwork, without_blocks
 
 SMALL = dict(base_channels=8, stem_channels=8)
 
@@ -78,6 +78,34 @@ def test_drop_block_on_an_identity_shortcut_drops_what_the_block_hands_on():
     factor = (out / x)[~dropped]  # the kept ones make up for the others
     assert torch.allclose(factor, 1 / (1 - dropped.float().mean()))
     assert torch.equal(block.eval()(x), x)
+
+
+@pytest.mark.parametrize(
+    ('network', 'shortcuts'),
+    [(WideResNet(16, 1), (32, 32, 64, 64)), (PyramidNet(14, 24, False), (28, 32, 36, 40))],
+)
+def test_drop_block_is_on_every_shortcut_of_wide_and_pyramidal_networks(network, shortcuts):
+    """Where branches give nothing, what comes out of a block is its dropped shortcut."""
+    before = network.state_dict().keys()
+    add_regularizers(
+        network,
+        dict(type='DropBlock', drop_prob=0.5, block_size=1, groups=[2, 3], scheduled=False),
+    )
+    assert network.state_dict().keys() == before
+    given = []
+    for block in [*network.layer2, *network.layer3]:
+        block.drop_shortcut.register_forward_hook(lambda m, x, out: given.append((x[0], out)))
+    network.train()
+    network(torch.rand(2, 3, 16, 16))
+    assert [x.shape[1] for x, _ in given] == list(shortcuts)
+    shares = [((out == 0) & (x != 0)).float().sum() / (x != 0).sum() for x, out in given]
+    assert shares == pytest.approx([0.125] * 2 + [0.5] * 2, abs=0.03)
+    # With sub-networks by width and depth too: a block left out is its dropped shortcut.
+    assert len(residual_blocks(network)) == 6
+    given.clear()
+    with subnetwork(network, 0.6), without_blocks(network, [5]):
+        network(torch.rand(2, 3, 16, 16))
+    assert len(given) == 4
 
 
 def test_a_block_left_out_leaves_its_input_as_it_is_while_nothing_is_dropped_yet():
