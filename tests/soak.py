@@ -101,11 +101,11 @@ def die_inside_a_save(number: int) -> None:
     LocalBackend.put = straight
 
 
-def chain(options: dict[str, Any], kills: int, folder: Path, rng: random.Random) -> tuple[int, int]:
+def chain(options: dict[str, Any], kills: int, folder: Path, rng: random.Random) -> tuple[str, int]:
     """Kill a training ``kills`` times, each time resumed; as often from new as that takes.
 
     Returns:
-        The number of kills, and of those runs that did not end as if left alone.
+        How many trainings were killed how often; and how many of them did not end as if left alone.
     """
     alone = folder / 'alone'
     assert ended(fork(lambda: train(alone, **LONG, **options), folder / 'log')) == 0
@@ -142,7 +142,7 @@ def chain(options: dict[str, Any], kills: int, folder: Path, rng: random.Random)
             equal = False
         failures += not equal
         shutil.rmtree(work_dir)
-    return done, failures
+    return f'{runs} (killed {done} times)', failures
 
 
 def set_up(options: dict[str, Any], runs: int, folder: Path, rng: random.Random) -> tuple[int, int]:
