@@ -15,16 +15,12 @@ Example: python benchmarks/step_time.py --json step_time.json
 import argparse
 import copy
 import json
-import os
 import statistics
 import time
 from collections.abc import Sequence
 from typing import Any, Callable, Optional
 
-# The profiler says a lot on the C++ side; it reads these when it is loaded.
-os.environ.setdefault('KINETO_LOG_LEVEL', '99')
-os.environ.setdefault('TORCH_CPP_LOG_LEVEL', 'ERROR')
-
+import measuring
 import numpy as np
 import torch
 from mmengine.config import Config, DictAction
@@ -35,10 +31,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmpretrain.models import ImageClassifier
 from mmpretrain.structures import DataSample
 from torch import nn
-from torch.profiler import ProfilerActivity, profile
-from torch.utils.flop_counter import FlopCounterMode
 
-from mmgradaug.config_types import default_scope
 from mmgradaug.engine import GradAugMixin
 
 # Options of a ResNet, and those that go with --config.
@@ -128,6 +121,8 @@ def read_model(args: argparse.Namespace) -> dict[str, Any]:
     config.merge_from_dict(args.cfg_options)
     if 'gradaug' not in config.model:
         raise SystemExit(f'{args.config} does not train by GradAug: model has no gradaug=dict(...)')
+    from mmgradaug.config_types import default_scope
+
     init_default_scope(default_scope(config, 'mmengine'))
     args.batch = args.batch or config.train_dataloader.batch_size
     args.image_size = args.image_size or pipeline_size(config)
@@ -204,30 +199,13 @@ def seconds(step: Callable[[int], None], iteration: int) -> float:
 
 
 def flops(step: Callable[[int], None], iteration: int) -> int:
-    with FlopCounterMode(display=False) as counter:
-        step(iteration)
-    return counter.get_total_flops()
+    return measuring.flops(lambda: step(iteration))
 
 
 def peak_bytes(step: Steps, iteration: int) -> int:
     """Most bytes of tensors alive at once in an iteration, what was there before it included."""
-    tensors = [*step.model.parameters(), *step.model.buffers(), *step.batch['inputs']]
-    for state in step.optim_wrapper.optimizer.state.values():
-        tensors += [value for value in state.values() if isinstance(value, torch.Tensor)]
-    before = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        others = torch.cuda.memory_allocated() - before  # the other model is there too
-        step(iteration)
-        return torch.cuda.max_memory_allocated() - others
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        step(iteration)
-    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == '[memory]']
-    alive, peak = 0, 0
-    for event in sorted(events, key=lambda e: e.start_ns()):
-        alive += event.nbytes()
-        peak = max(peak, alive)
-    return before + peak
+    before = measuring.held_tensors(step.model, step.optim_wrapper.optimizer)
+    return measuring.peak_bytes(lambda: step(iteration), [*before, *step.batch['inputs']])
 
 
 def measure_times(plain: Steps, gradaug: Steps, iterations: int) -> tuple[list[float], list[float]]:

@@ -9,14 +9,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from mmgradaug.arguments import refuse_unknown_keys
 from mmgradaug.slimming import plan_channels
 from mmgradaug.slimming.planning import check_sizes
 from mmgradaug.subnets import (
     Batch,
     ImageBatch,
+    Schedule,
     SoftLabelLoss,
     Subnet,
     SubnetSampler,
+    check_soft_labels_switch,
     drawn_sizes,
 )
 
@@ -107,14 +110,19 @@ class GradAug:
 
     Args:
         model: any network that maps a batch of images (N, C, H, W) to logits (N, classes).
-        num_subnets, min_width, transforms, smallest_if_single, survival_prob: see
-            :class:`~mmgradaug.subnets.SubnetSampler`.
+        num_subnets, min_width, transforms: see :class:`~mmgradaug.subnets.SubnetSampler`.
         seed: of the draws, which are a function of (seed, iteration).
+        begin, end: the iterations, counted from 0, from which on and before which there are sub-networks;
+            None for the end of training.
+        soft_labels: True, the paper's, has sub-networks learn the full network's output; False has them
+            learn ``targets`` by ``criterion``.
         soft_label_loss: of a sub-network's logits and the full network's; ``SoftLabelLoss()`` by default.
         example_input: a batch that the model accepts, where it accepts no ordinary images; see
             :func:`~mmgradaug.slimming.plan_channels`.
         within: names of the submodules whose channels are narrowed; None for all.
         logits: takes the logits out of what the model returns, where that is more than one tensor.
+        **settings: further ones of :class:`~mmgradaug.subnets.SubnetSampler`: ``smallest_if_single``,
+            ``survival_prob``, ``every``, ``batch_fraction``, ``widths``, ``width_divisor``, ...
 
     Raises:
         TypeError, ValueError: a hyperparameter is out of its range, or the distributed wrapper cannot do
@@ -130,20 +138,23 @@ class GradAug:
         transforms: Any = None,
         *,
         seed: int = 0,
-        smallest_if_single: bool = False,
-        survival_prob: float = 1.0,
+        begin: int = 0,
+        end: Optional[int] = None,
+        soft_labels: bool = True,
         soft_label_loss: Optional[Callable[[Tensor, Tensor], Tensor]] = None,
         example_input: Any = None,
         within: Optional[Sequence[str]] = None,
         logits: Callable[[Any], Tensor] = lambda outputs: outputs,
+        **settings: Any,
     ) -> None:
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             raise ValueError(f'seed must be a whole number, 0 or more, got {seed!r}')
         self.model = model
         self.network = model.module if isinstance(model, DistributedDataParallel) else model
-        self.sampler = SubnetSampler(
-            num_subnets, min_width, transforms, smallest_if_single, survival_prob
-        )
+        refuse_unknown_keys('GradAug', settings, SubnetSampler)
+        self.sampler = SubnetSampler(num_subnets, min_width, transforms, **settings)
+        self.schedule = Schedule(begin, end)
+        self.soft_labels = check_soft_labels_switch(soft_labels, soft_label_loss is not None)
         self.soft_label_loss = SoftLabelLoss() if soft_label_loss is None else soft_label_loss
         self.logits = logits
         self.seed = seed
@@ -186,7 +197,9 @@ class GradAug:
         """
         if iteration is not None:
             self.iteration = iteration
-        subnets = self.sampler.sample(self.seed, self.iteration)
+        subnets = []
+        if self.iteration in self.schedule:
+            subnets = self.sampler.sample(self.seed, self.iteration)
         batch: Batch = ImageBatch(images)
         soft_labels: list[Tensor] = []
 
@@ -195,12 +208,17 @@ class GradAug:
             torch.clear_autocast_cache()
             if each.subnet is None:
                 outputs = self.model(images)
-                # A copy, which a criterion that works in place does not change.
-                soft_labels.append(self._logits(outputs).detach().clone())
+                if subnets and self.soft_labels:
+                    # A copy, which a criterion that works in place does not change.
+                    soft_labels.append(self._logits(outputs).detach().clone())
                 return criterion(outputs, targets), {}
-            seen = batch.transform(each.subnet.transform)
-            outputs = self.model(seen.images)
-            return self.soft_label_loss(self._logits(outputs), soft_labels[0]), {}
+            part = each.subnet.part
+            chosen = slice(None) if part is None else part.indices(len(images))
+            seen = batch if part is None else batch.select(chosen)
+            outputs = self.model(seen.transform(each.subnet.transform).images)
+            if not self.soft_labels:
+                return criterion(outputs, _select(targets, chosen, len(images))), {}
+            return self.soft_label_loss(self._logits(outputs), soft_labels[0][chosen]), {}
 
         def run_backward(loss: Tensor, each: Pass) -> None:
             with torch.autocast(images.device.type, enabled=False):
@@ -226,6 +244,19 @@ class GradAug:
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on where :meth:`state_dict` was taken."""
         self.seed, self.iteration = state['seed'], state['iteration']
+
+
+def _select(targets: Any, chosen: Union[slice, Tensor], size: int) -> Any:
+    """The targets of some images: rows of tensors, also inside lists, tuples and dicts; all else as it is."""
+    if isinstance(chosen, slice):
+        return targets
+    if isinstance(targets, Tensor):
+        return targets[chosen] if targets.dim() and len(targets) == size else targets
+    if isinstance(targets, dict):
+        return {key: _select(value, chosen, size) for key, value in targets.items()}
+    if isinstance(targets, (list, tuple)):
+        return type(targets)(_select(value, chosen, size) for value in targets)
+    return targets
 
 
 def _check_wrapper(model: DistributedDataParallel, sampler: SubnetSampler) -> None:

@@ -28,9 +28,9 @@ def convolutions(norm=True):
     return nn.Sequential(*layers).double()
 
 
-def sliced(values, width):
+def sliced(values, width, divisor=1):
     """The first channels of each of the two convolutions, and what belongs to them."""
-    first, second = (math.floor(channels * width + 0.5) for channels in (8, 12))
+    first, second = (min(c, divisor * math.floor(c * width / divisor + 0.5)) for c in (8, 12))
     kept = {}
     for name, value in values.items():
         layer = name.split('.')[0]
@@ -54,19 +54,23 @@ def resized(images, subnet):
     return F.interpolate(images, size=size, mode='bilinear', align_corners=True)
 
 
-def naive_loss(model, images, targets, criterion, subnets):
+def naive_loss(model, images, targets, criterion, subnets, hard=False):
     """Eq. 4. Batch norms work on copies of their running statistics."""
 
-    def run(width, images):
+    def run(width, images, divisor=1):
         buffers = {name: value.clone() for name, value in model.named_buffers()}
-        values = sliced({**dict(model.named_parameters()), **buffers}, width)
+        values = sliced({**dict(model.named_parameters()), **buffers}, width, divisor)
         return torch.func.functional_call(model, values, images)
 
     full = run(1.0, images)
     soft = full.detach().softmax(1)
     loss = criterion(full, targets)
     for subnet in subnets:
-        loss = loss + divergence(run(subnet.width, resized(images, subnet)), soft)
+        rows = torch.arange(len(images))
+        if subnet.part is not None:
+            rows = subnet.part.indices(len(images))
+        logits = run(subnet.width, resized(images[rows], subnet), subnet.choices[0].divisor)
+        loss = loss + (criterion(logits, targets[rows]) if hard else divergence(logits, soft[rows]))
     return loss
 
 
@@ -112,6 +116,64 @@ def test_gradient_is_that_of_the_sum_of_all_losses(num_subnets):
     widths = [f'width_subnet{i}' for i in range(num_subnets)]
     assert set(losses) == {'loss', 'loss_full', *parts, *widths}
     assert not any(isinstance(v, torch.Tensor) and v.requires_grad for v in losses.values())
+
+
+@pytest.mark.parametrize(
+    ('options', 'hard'),
+    [
+        (dict(soft_labels=False), True),
+        (dict(batch_fraction=0.4), False),
+        (dict(batch_fraction=0.4, soft_labels=False), True),
+        (dict(width_divisor=4, widths=[0.5, 0.7, 1.0], min_width=0.5), False),
+        (dict(always_smallest=False), False),
+    ],
+    ids=str,
+)
+def test_gradient_under_settings_of_ours(options, hard):
+    model = convolutions()
+    gradaug = GradAug(model, 3, **{'min_width': 0.6, **options}, transforms=RESIZE, seed=5)
+    images, targets = batch(size=9)
+    gradaug.backward(images, targets, F.cross_entropy, iteration=7)
+    subnets = gradaug.sampler.sample(5, 7)
+    if 'batch_fraction' in options:
+        assert [len(subnet.part.indices(9)) for subnet in subnets] == [4, 4, 4]
+    expected = naive_loss(convolutions(), images, targets, F.cross_entropy, subnets, hard)
+    reference = convolutions()
+    naive_loss(reference, images, targets, F.cross_entropy, subnets, hard).backward()
+    assert expected > 0
+    assert_same(gradients(model), gradients(reference))
+
+
+def test_targets_of_any_form_are_chosen_with_their_images():
+    """A criterion of Mixup's pairs of labels, on part of the batch, equals one of mixed one-hot labels."""
+    images, targets = batch(size=9)
+    one_hot = F.one_hot(targets, 5).double()
+
+    def of_pairs(logits, targets):
+        first, second = (F.cross_entropy(logits, labels) for labels in targets['labels'])
+        return targets['share'] * first + (1 - targets['share']) * second
+
+    forms = [
+        (
+            dict(labels=(targets, targets.flip(0)), share=torch.tensor(0.3, dtype=torch.float64)),
+            of_pairs,
+        ),
+        (0.3 * one_hot + 0.7 * one_hot.flip(0), F.cross_entropy),
+    ]
+    models = [convolutions() for _ in forms]
+    for model, (form, criterion) in zip(models, forms):
+        gradaug = GradAug(model, 2, 0.6, RESIZE, batch_fraction=0.4, soft_labels=False)
+        gradaug.backward(images, form, criterion)
+    assert_same(*(gradients(model) for model in models))
+
+
+def test_subnetworks_in_every_second_iteration_of_the_second_half():
+    gradaug = GradAug(convolutions(), 2, 0.6, RESIZE, every=2, begin=4, end=8)
+    trained = []
+    for iteration in range(10):
+        losses = gradaug.backward(*batch(seed=iteration), F.cross_entropy)
+        trained += [iteration] if 'loss_subnet1' in losses else []
+    assert trained == [4, 6]
 
 
 def test_no_subnetworks_is_plain_training_bit_for_bit():
@@ -298,7 +360,8 @@ def test_logits_are_taken_out_of_what_the_model_returns():
     assert_gradient_is_naive(model.network, gradaug, pairs)
 
 
-def test_a_resumed_run_goes_on_as_the_uninterrupted_one():
+@pytest.mark.parametrize('economy', [False, True])
+def test_a_resumed_run_goes_on_as_the_uninterrupted_one(economy):
     def train(gradaug, iterations):
         optimizer = torch.optim.SGD(gradaug.model.parameters(), 0.1)
         logs = []
@@ -308,17 +371,19 @@ def test_a_resumed_run_goes_on_as_the_uninterrupted_one():
             optimizer.zero_grad()
         return logs
 
-    whole = GradAug(convolutions(), 2, 0.6, RESIZE, seed=3)
+    options = dict(begin=1, every=2, batch_fraction=0.5) if economy else {}
+    whole = GradAug(convolutions(), 2, 0.6, RESIZE, seed=3, **options)
     logs = train(whole, range(4))
-    part = GradAug(convolutions(), 2, 0.6, RESIZE, seed=3)
+    part = GradAug(convolutions(), 2, 0.6, RESIZE, seed=3, **options)
     train(part, range(2))
     saved = dict(model=part.model.state_dict(), gradaug=part.state_dict())
-    resumed = GradAug(convolutions(), 2, 0.6, RESIZE)  # its seed is saved too
+    resumed = GradAug(convolutions(), 2, 0.6, RESIZE, **options)  # its seed is saved too
     resumed.model.load_state_dict(saved['model'])
     resumed.load_state_dict(saved['gradaug'])
     assert train(resumed, range(2, 4)) == logs[2:]
     assert_same(resumed.model.state_dict(), whole.model.state_dict(), atol=0)
-    assert logs[0]['width_subnet1'] != logs[2]['width_subnet1']
+    assert [log.get('width_subnet1') for log in logs].count(None) == (3 if economy else 0)
+    assert logs[0].get('width_subnet1') != logs[2]['width_subnet1']
 
 
 def test_an_iteration_can_be_named():
@@ -414,6 +479,11 @@ def test_seed_is_a_whole_number(seed):
         (dict(transforms=None), 'transforms is missing'),
         (dict(transforms=lambda images: images), r'has no draw\(rng\)'),
         (dict(survival_prob=1.5), 'survival_prob is the probability'),
+        (dict(evry=2), r"GradAug has unknown keys \['evry'\]"),
+        (dict(begin=2, end=2), 'empty schedule'),
+        (dict(begin=0.5), 'must be whole numbers'),
+        (dict(soft_labels=0), 'soft_labels is True or False, got 0'),
+        (dict(soft_labels=False, soft_label_loss=divergence), 'without effect'),
     ],
 )
 def test_hyperparameters_out_of_range(options, message):

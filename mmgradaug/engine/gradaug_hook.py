@@ -14,7 +14,7 @@ from torch import nn
 from mmgradaug.registry import HOOKS
 from mmgradaug.slimming import SlimmingError
 from mmgradaug.slimming.planning import check_sizes
-from mmgradaug.subnets import drawn_sizes
+from mmgradaug.subnets import Schedule, drawn_sizes
 
 from .gradaug_distributed import GradAugDistributedDataParallel
 from .gradaug_model import GradAugMixin
@@ -33,7 +33,7 @@ class GradAugHook(Hook):
         by_epoch: False counts ``begin`` and ``end`` in iterations.
 
     Raises:
-        ValueError: the schedule is empty; or, before training, the last batch of an epoch is of one image, of
+        ValueError: the schedule is empty, or not of whole numbers; or, before training, the last batch of an epoch is of one image, of
             which a batch norm has no statistics at a size that ``transforms`` may draw.
         TypeError, RuntimeError: before the first iteration, if the run would not be GradAug training
             as configured. The message says what to write.
@@ -42,19 +42,9 @@ class GradAugHook(Hook):
     priority = 'NORMAL'
 
     def __init__(self, begin: int = 0, end: Optional[int] = None, by_epoch: bool = True) -> None:
-        for name, value in (('begin', begin), ('end', end)):
-            if isinstance(value, bool) or not isinstance(value, (int, type(None))) or begin is None:
-                raise TypeError(
-                    f'GradAugHook: {name} counts epochs, or iterations with by_epoch=False, in whole numbers, '
-                    f'got {value!r}'
-                )
         if not isinstance(by_epoch, bool):
             raise TypeError(f'GradAugHook: by_epoch is True or False, got {by_epoch!r}')
-        if begin < 0 or (end is not None and end <= begin):
-            raise ValueError(
-                f'GradAugHook: begin={begin}, end={end} is an empty schedule; begin counts from 0 and '
-                'end must be greater, or None for the end of training'
-            )
+        self._schedule = Schedule(begin, end, 'GradAugHook')
         self.begin = begin
         self.end = end
         self.by_epoch = by_epoch
@@ -148,7 +138,7 @@ class GradAugHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Optional[dict[str, Any]] = None
     ) -> None:
         now = runner.epoch if self.by_epoch else runner.iter
-        active = self.begin <= now and (self.end is None or now < self.end)
+        active = now in self._schedule
         self._model.announce_iteration(self._seed, runner.iter, active)
         if not active:
             # MMEngine's log goes on showing the last value of whatever was ever logged.

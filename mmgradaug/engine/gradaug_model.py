@@ -26,7 +26,7 @@ class GradAugMixin:
 
     Args:
         gradaug: the method's hyperparameters: those of :class:`~mmgradaug.subnets.SubnetSampler`
-            (``num_subnets``, ``min_width``, ``transforms``, ``smallest_if_single``, ``survival_prob``);
+            (``num_subnets``, ``min_width``, ``transforms``, ...);
             ``soft_label_loss``, the options of :class:`~mmgradaug.subnets.SoftLabelLoss`; and
             ``example_shape``, (channels, height, width) of images that the model accepts, which is
             needed only where it accepts no ordinary ones.
@@ -110,6 +110,10 @@ class GradAugMixin:
             recorded: what :meth:`full_pass` gave.
         """
         raise TypeError(f'{type(self).__name__} must override subnet_pass()')
+
+    def select_recorded(self, recorded: Any, indices: torch.Tensor) -> Any:
+        """What :meth:`full_pass` recorded of the images with these numbers, (K,) int64."""
+        raise TypeError(f'{type(self).__name__} must override select_recorded()')
 
     def announce_iteration(self, seed: int, iteration: int, active: bool) -> None:
         """Called by GradAugHook before each iteration; used up by the next ``train_step``."""

@@ -41,9 +41,14 @@ def gradaug_step(
                     recorded['batch'], mode='full_pass', record=bool(subnets)
                 )
             else:
-                # Transformed here, once for every task.
-                batch = recorded['batch'].transform(each.subnet.transform)
-                losses = run(batch, mode='subnet_pass', recorded=recorded['outputs'])
+                # Chosen and transformed here, once for every task.
+                batch, outputs = recorded['batch'], recorded['outputs']
+                if each.subnet.part is not None:
+                    chosen = each.subnet.part.indices(len(batch))
+                    batch = batch.select(chosen)
+                    outputs = None if outputs is None else model.select_recorded(outputs, chosen)
+                batch = batch.transform(each.subnet.transform)
+                losses = run(batch, mode='subnet_pass', recorded=outputs)
         return model.parse_losses(losses)
 
     def backward(loss: Tensor, each: Pass) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mmgradaug.engine import GradAugMixin
 from mmgradaug.registry import MODELS
 from mmgradaug.slimming import buffers_kept
-from mmgradaug.subnets import BatchOperation
+from mmgradaug.subnets import BatchOperation, check_soft_labels_switch
 
 Logits = Union[Tensor, dict[str, Any]]
 
@@ -57,18 +57,26 @@ class GradAugClassifier(GradAugMixin, ImageClassifier):
             backbone=dict(type='ResNet', depth=50), neck=..., head=...)
 
     Args:
-        gradaug: see :class:`~mmgradaug.engine.GradAugMixin`.
+        gradaug: see :class:`~mmgradaug.engine.GradAugMixin`; and ``soft_labels``: False trains sub-networks
+            with the head's own loss on the labels (after Mixup or CutMix), without the first trick of
+            Section 3.1. True, the full network's output, by default.
         *args, **kwargs: of ``mmpretrain.ImageClassifier``. The backbone is any that
             :func:`~mmgradaug.slimming.plan_channels` can follow. Backbone, neck and head are tried out
             together.
 
     Raises:
         SlimmingError: the backbone has no sub-networks.
-        ValueError: there is no head.
+        ValueError: there is no head, or an option does not fit another.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    own_options = (*GradAugMixin.own_options, 'soft_labels')
+
+    def __init__(self, *args: Any, gradaug: Optional[dict[str, Any]] = None, **kwargs: Any) -> None:
+        options = gradaug if isinstance(gradaug, dict) else {}
+        self.soft_labels = check_soft_labels_switch(
+            options.get('soft_labels', True), bool(options.get('soft_label_loss'))
+        )
+        super().__init__(*args, gradaug=gradaug, **kwargs)
         if not self.with_head:
             raise ValueError('GradAugClassifier needs a head: its output is the soft label')
 
@@ -88,15 +96,23 @@ class GradAugClassifier(GradAugMixin, ImageClassifier):
         feats = self.extract_feat(batch.images)
         with record_logits(self.head) as recorded:
             losses = self.head.loss(feats, batch.data_samples)
-        if not record:
+        if not record or not self.soft_labels:
             return losses, None
         rows = torch.arange(len(batch))
         return losses, soft_labels(self.head, recorded, feats, batch.data_samples, rows)
 
     def subnet_pass(self, batch: ClassifierBatch, recorded: Logits) -> dict[str, Tensor]:
-        """Soft-label loss of the sub-network that the model is at the moment; it does not see labels."""
-        logits = self.head(self.extract_feat(batch.images))
+        """Loss of the sub-network that the model is at the moment, by default against soft labels alone."""
+        feats = self.extract_feat(batch.images)
+        if not self.soft_labels:
+            return self.head.loss(feats, batch.data_samples)
+        logits = self.head(feats)
         return {'loss': self._soft_label_loss(self.head, logits, recorded)}
+
+    def select_recorded(self, recorded: Logits, indices: Tensor) -> Logits:
+        if isinstance(recorded, dict):
+            return {task: self.select_recorded(each, indices) for task, each in recorded.items()}
+        return recorded[indices]
 
     def _soft_label_loss(self, head: nn.Module, logits: Any, soft_labels: Any) -> Tensor:
         if isinstance(logits, dict):  # a multi-task head: its tasks' losses add up, as their own do

@@ -85,6 +85,11 @@ class GradAugSemiClassifier(SemiSupervisedMixin, GradAugClassifier):
             raise ValueError(
                 f'gradaug.unlabelled: threshold is in [0, 1), 0 for none, got {self.threshold}'
             )
+        if (gradaug or {}).get('batch_fraction', 1) != 1:
+            raise ValueError(
+                'batch_fraction might leave a sub-network without labelled images: leave it out, and make '
+                'the batches smaller instead'
+            )
         super().__init__(*args, gradaug=gradaug, **kwargs)
 
     def make_batch(

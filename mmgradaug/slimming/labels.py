@@ -98,12 +98,12 @@ def varying(factor: Tensor) -> tuple[int, ...]:
 
 def compress(labels: Tensor) -> Tensor:
     """The same labels with size 1 in each dimension along which they do not change."""
-    for dim, size in enumerate(labels.shape):
-        if size > 1 and (
-            labels.stride(dim) == 0 or bool((labels == labels.narrow(dim, 0, 1)).all())
-        ):
-            labels = labels.narrow(dim, 0, 1)
-    return labels
+    values = labels.numpy()
+    for dim, size in enumerate(values.shape):
+        first = values.take((0,), dim) if size > 1 else values
+        if size > 1 and (values.strides[dim] == 0 or (values == first).all()):
+            values = first
+    return torch.from_numpy(values)
 
 
 def aligned(factor: Tensor, dims: int) -> Tensor:
@@ -258,7 +258,9 @@ class Labels:
         outer = [[f for f in s.factors if f.shape[3] == 1] for s in (left, right)]
         for mine, other, other_adapts in ((0, 1, adapts[1]), (1, 0, adapts[0])):
             for factor in inner[mine]:
-                if not inner[other] and not other_adapts:
+                # Channels of a head, over which the other one sums in full, exist as often as the head does.
+                shared = set(varying(factor)) & {d for f in outer[other] for d in varying(f)}
+                if not inner[other] and not other_adapts and not shared:
                     self.always(factor)
                 for partner in inner[other]:
                     self.tie(factor, partner)

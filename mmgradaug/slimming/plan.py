@@ -13,13 +13,19 @@ from .residual import Route
 from .trace import Trace
 
 
-def kept_channels(channels: int, width: float) -> int:
+def kept_channels(channels: int, width: float, divisor: int = 1) -> int:
     """How many of ``channels`` a sub-network of ``width`` in (0, 1] keeps: round half up, at least 1.
 
     The authors' code does the same (``make_divisible`` with divisor 1), except in the stem and in the
     middle of ResNet's bottleneck, where it truncates and may keep one channel fewer.
+
+    Args:
+        channels: >= 1.
+        width: in (0, 1].
+        divisor: >= 1; rounds to multiples of it, at least one and at most ``channels``.
     """
-    return max(1, math.floor(channels * width + 0.5))
+    multiples = max(1, math.floor(channels * width / divisor + 0.5))
+    return channels if width == 1.0 else min(channels, divisor * multiples)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +134,8 @@ class ChannelPlan:
         self.counts: set[tuple[type[nn.Module], str]] = set()
         outputs = {labels.tobytes(): self.select(labels) for labels in trace.producers}
         self._outputs = {key: each for key, each in outputs.items() if each is not None}
+        # Channels of one element of a run: of a head or group, otherwise 1.
+        self._unit = [min(units) if units else 1 for units in self._units()]
         self._sizes: dict[str, dict[int, list[Selection]]] = {}
         for module, sizes in trace.sizes.items():
             for size, vectors in sizes.items():
@@ -217,16 +225,35 @@ class ChannelPlan:
         owners = dict.fromkeys(name.rpartition('.')[0] for name in self.selections)
         return {**owners, **dict.fromkeys(self._sizes)}
 
-    def kept(self, width: float) -> Kept:
-        """What a sub-network of ``width`` keeps."""
-        return Kept([kept_channels(size, width) for size in self.runs])
+    def kept(self, width: float, divisor: int = 1) -> Kept:
+        """What a sub-network of ``width`` keeps.
 
-    def used_width(self, width: float) -> float:
+        Args:
+            width: in (0, 1].
+            divisor: channels are rounded to multiples of it; heads and groups to as many as that takes.
+        """
+        return Kept(
+            [
+                kept_channels(size, width, divisor // math.gcd(divisor, unit))
+                for size, unit in zip(self.runs, self._unit)
+            ]
+        )
+
+    def _units(self) -> list[list[int]]:
+        """By run, how many channels of each layer's output one of its elements is."""
+        units: list[list[int]] = [[] for _ in self.runs]
+        for selection in self._outputs.values():
+            runs, counts = np.unique(selection.run[selection.run >= 0], return_counts=True)
+            for run, count in zip(runs.tolist(), counts.tolist()):
+                units[run].append(count // self.runs[run])
+        return units
+
+    def used_width(self, width: float, divisor: int = 1) -> float:
         """The share of channels that a sub-network of ``width`` really keeps, after rounding.
 
         Where channels exist as heads or groups only, it can differ much from ``width``.
         """
-        kept = self.kept(width)
+        kept = self.kept(width, divisor)
         selections = self._outputs.values()
         return sum(kept.count(s) for s in selections) / max(1, sum(len(s) for s in selections))
 

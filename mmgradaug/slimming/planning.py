@@ -23,7 +23,7 @@ from .verification import check_subnetwork, learn_a_count
 PROBE_WIDTHS = (0.3, 0.9)
 PROBE_SIZES = (224, 64, 32, 299)
 # Networks of fewer parameters run faster on the CPU than their shapes do on the meta device.
-SMALL = 2_000_000
+SMALL = 8_000_000
 
 _PLANS: 'weakref.WeakKeyDictionary[nn.Module, ChannelPlan]' = weakref.WeakKeyDictionary()
 
@@ -174,10 +174,11 @@ def _traced(
     Raises:
         SlimmingError: it accepts no example, or an operation breaks the trace.
     """
-    small = sum(p.numel() for p in model.parameters()) < SMALL
+    on_meta = any(p.is_meta for p in model.parameters())
+    small = not on_meta and sum(p.numel() for p in model.parameters()) < SMALL
     examples = _example_images(model, small) if example_input is None else [example_input]
     problem = refusal = None
-    for device in ('cpu', 'meta') if small else ('meta', 'cpu'):
+    for device in ('cpu', 'meta') if small else ('meta',) if on_meta else ('meta', 'cpu'):
         trial = trial_copy(model, device)
         for example in examples:
             arguments = example if isinstance(example, tuple) else (example,)

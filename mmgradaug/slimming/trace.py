@@ -1,6 +1,7 @@
 """One forward pass of a network, watched: which channels each tensor has, operation by operation."""
 
 import copy
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -10,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten
 
 from .errors import SlimmingError
 from .labels import ALWAYS, ANY, Labels, Shadow, to_numpy, varying
@@ -174,8 +174,12 @@ class _Watcher(TorchDispatchMode):
             return result
         shadows = [self.shadow_of(t) for t in tensors]
         self.check_written(operation, tensors, results)
-        of_parameters = bool(shadows) and all(s.of_parameters or s.adapts for s in shadows)
+        of_parameters = any(s.of_parameters for s in shadows) and all(
+            s.of_parameters or s.adapts for s in shadows
+        )
         name = operation.overloadpacket.__name__
+        # What was expanded from size 1 has the size of its surroundings; products "expand" to the same size too.
+        expanded = name == 'expand' and tensors[0].shape != results[0].shape
         if name in SPLITS:
             self.trace.splits[-1].setdefault(self.running[-1][0], []).append(None)
         if not tensors or name.endswith('_like') or name.startswith('new_') or name == 'empty':
@@ -184,8 +188,7 @@ class _Watcher(TorchDispatchMode):
             return result
         if not any(s.factors for s in shadows):
             for each in results:
-                # What was expanded from size 1 has the size of its surroundings.
-                adapts = name == 'expand' or all(s.adapts for s in shadows)
+                adapts = expanded or all(s.adapts for s in shadows)
                 self.remember(each, Shadow(adapts=adapts, of_parameters=of_parameters))
             self.follow(name, shadows, results, kwargs)
             return result
@@ -204,7 +207,7 @@ class _Watcher(TorchDispatchMode):
             own = [self.labels.canonical(factor) for factor in own or ()]
             known = [factor for factor in own if not bool((factor == ANY).all())]
             self.note_written_view(each, known)
-            adapts = len(known) < len(own) or name == 'expand'
+            adapts = len(known) < len(own) or expanded
             self.remember(each, Shadow(known, adapts, of_parameters))
             own = known
             self.note_sizes(each, own)
@@ -355,28 +358,26 @@ def along(factors: Sequence[Tensor], dim: int, size: int) -> np.ndarray:
     factor = next((f for f in factors if dim in varying(f)), None)
     if factor is None:
         return np.full(size, ALWAYS)
-    for other in range(factor.dim()):
-        if other != dim:
-            factor = factor.narrow(other, 0, 1)
-    return to_numpy(factor.reshape(-1))
+    at = tuple(slice(None) if other == dim else 0 for other in range(factor.dim()))
+    return factor.numpy()[at].astype(np.int64)
 
 
-def tensors_in(values: Any) -> list[Tensor]:
+def tensors_in(value: Any) -> list[Tensor]:
     """Every tensor in nested lists, tuples, mappings and objects with attributes of tensors."""
-    found = []
-    for value in tree_flatten(values)[0]:
-        if isinstance(value, Tensor):
-            found.append(value)
-        elif isinstance(value, Mapping):
-            found.extend(tensors_in(list(value.values())))
-        elif not isinstance(value, (type, nn.Module, str)):
-            attributes = list(vars(value).values()) if hasattr(value, '__dict__') else []
-            slots = getattr(type(value), '__slots__', ())
-            slots = (slots,) if isinstance(slots, str) else slots
-            attributes += [getattr(value, slot, None) for slot in slots]
-            if attributes:
-                found.extend(tensors_in(attributes))
-    return found
+    if isinstance(value, Tensor):
+        return [value]
+    if value is None or isinstance(value, (bool, int, float, str, type, nn.Module)):
+        return []
+    if isinstance(value, Mapping):
+        inside = list(value.values())
+    elif isinstance(value, (list, tuple, set, deque)):
+        inside = list(value)
+    else:
+        inside = list(vars(value).values()) if hasattr(value, '__dict__') else []
+        slots = getattr(type(value), '__slots__', ())
+        slots = (slots,) if isinstance(slots, str) else slots
+        inside += [getattr(value, slot, None) for slot in slots]
+    return [tensor for each in inside for tensor in tensors_in(each)]
 
 
 class _AnyBatchNorm(nn.modules.batchnorm._BatchNorm):

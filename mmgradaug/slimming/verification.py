@@ -128,7 +128,7 @@ class _Comparison:
             for factor in factors or ():
                 labels = self.plan.canonical(to_numpy(factor))
                 labels = compress(torch.from_numpy(labels)).numpy().squeeze()
-                if len(np.unique(labels)) > 1:
+                if labels.size and (labels != labels.flat[0]).any():
                     each.append((labels.shape, labels.tobytes()))
             described.append(sorted(each))
         return described

@@ -3,9 +3,10 @@
 This package needs PyTorch and numpy alone.
 """
 
-from .batch import Batch, ImageBatch
+from .batch import Batch, BatchPart, ImageBatch
 from .sampler import Subnet, SubnetSampler
-from .soft_label_loss import SoftLabelLoss, soft_label_loss
+from .schedule import Schedule
+from .soft_label_loss import SoftLabelLoss, check_soft_labels_switch, soft_label_loss
 from .transforms import (
     BatchOperation,
     Chain,
@@ -29,6 +30,7 @@ from .transforms import (
 __all__ = [
     'Batch',
     'BatchOperation',
+    'BatchPart',
     'Chain',
     'Compose',
     'Crop',
@@ -42,12 +44,14 @@ __all__ = [
     'Resize',
     'Rotate90',
     'Scale',
+    'Schedule',
     'SoftLabelLoss',
     'Subnet',
     'SubnetSampler',
     'TorchvisionOperation',
     'TorchvisionTransform',
     'check_batch_transform',
+    'check_soft_labels_switch',
     'drawn_sizes',
     'soft_label_loss',
 ]

@@ -1,8 +1,10 @@
 """What a sub-network sees: a batch as a value, which can be transformed and of which a part can be chosen."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from .transforms import BatchOperation
@@ -35,3 +37,29 @@ class ImageBatch:
 
     def select(self, indices: Tensor) -> 'ImageBatch':
         return replace(self, images=self.images[indices])
+
+
+@dataclass(frozen=True)
+class BatchPart:
+    """Which images of a batch a sub-network sees: some at equal distances, beginning anywhere.
+
+    The data loader has shuffled them, so any are as good; at equal distances each kind of image that
+    stands together in a batch is there in its proportion.
+
+    Args:
+        fraction: of the images, in (0, 1).
+        start: in [0, 1), where in the batch they begin.
+        shift: in [0, 1), in distances between two of them. Of the n sub-networks of an iteration the i-th
+            has i / n, so that they see different images where there are enough.
+    """
+
+    fraction: float
+    start: float
+    shift: float = 0.0
+
+    def indices(self, size: int) -> Tensor:
+        """(K,) int64, the numbers of K = ``fraction * size`` images, rounded, at least one."""
+        number = max(1, math.floor(size * self.fraction + 0.5))
+        places = (torch.arange(number, dtype=torch.float64) + self.shift) * (size / number)
+        # The summand keeps 0.99999... from being 0.
+        return ((places + 1e-6).floor().long() + int(self.start * size)) % size

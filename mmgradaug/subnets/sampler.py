@@ -1,15 +1,16 @@
 """Which sub-networks an iteration trains, and on which transformation of the batch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import numpy as np
 from torch import nn
 
 from mmgradaug.slimming import AtWidth, Axis, Choice, Depth, Width, WithoutBlocks
 
+from .batch import BatchPart
 from .transforms import BatchOperation, check_batch_transform
 
 
@@ -20,10 +21,12 @@ class Subnet:
     Args:
         transform: T.
         choices: one along each axis.
+        part: of the batch that it sees; None for all of it.
     """
 
     transform: BatchOperation
     choices: tuple[Choice, ...]
+    part: Optional[BatchPart] = None
 
     @property
     def width(self) -> Optional[float]:
@@ -63,10 +66,15 @@ class SubnetSampler:
         num_subnets: n >= 0; 0 is plain training.
         min_width: alpha, in (0, 1]. 1.0 gives n passes at full width (RandScale of Table 4).
         transforms: a batch transform, or a list of them, one after the other.
-        smallest_if_single: see :class:`~mmgradaug.slimming.Width`.
+        smallest_if_single, always_smallest, widths, width_divisor: which widths are drawn, see
+            :class:`~mmgradaug.slimming.Width`.
         survival_prob: p_L, in (0, 1]; below 1 sub-networks are drawn by depth too, or with
             ``min_width=1.0`` by depth alone, see :class:`~mmgradaug.slimming.Depth`.
-        axes: instead of the last three and ``min_width``: what is drawn.
+        every: k >= 1: sub-networks are trained in iterations 0, k, 2k, ...; the others are plain. Ours,
+            to save time; 1 is the paper's.
+        batch_fraction: in (0, 1], the share of the batch's images that each sub-network sees, each its own
+            (see :class:`~mmgradaug.subnets.BatchPart`). Ours, to save time; 1 is the paper's.
+        axes: what is drawn, instead of what ``min_width``, the second entry and ``survival_prob`` say.
 
     Raises:
         TypeError, ValueError: an argument is out of its range; the message says what to write.
@@ -77,9 +85,15 @@ class SubnetSampler:
         num_subnets: int = 3,
         min_width: float = 0.9,
         transforms: Any = None,
-        smallest_if_single: bool = False,
+        smallest_if_single: Union[bool, float] = False,
         survival_prob: float = 1.0,
         axes: Optional[list[Axis]] = None,
+        *,
+        always_smallest: bool = True,
+        widths: Optional[Sequence[float]] = None,
+        width_divisor: int = 1,
+        every: int = 1,
+        batch_fraction: float = 1.0,
     ) -> None:
         if isinstance(num_subnets, bool) or not isinstance(num_subnets, int) or num_subnets < 0:
             raise ValueError(
@@ -92,11 +106,25 @@ class SubnetSampler:
                 '0.857, 0.714, 0.571]) for images of any size and detection, or Identity() to train '
                 "sub-networks on the original images; in a config dict(type='RandomScale', factors=...)"
             )
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise ValueError(
+                f'every is a whole number of iterations, 1 (each has sub-networks) or more, got {every!r}'
+            )
+        if (
+            isinstance(batch_fraction, bool)
+            or not isinstance(batch_fraction, (int, float))
+            or not 0 < batch_fraction <= 1
+        ):
+            raise ValueError(
+                f'batch_fraction is a share of the batch in (0, 1], got {batch_fraction!r}; 1 is all of it'
+            )
         self.num_subnets = num_subnets
+        self.every = every
+        self.batch_fraction = float(batch_fraction)
         self.transform = check_batch_transform(transforms)
         depth = Depth(survival_prob)
         if axes is None:
-            axes = [Width(min_width, smallest_if_single)]
+            axes = [Width(min_width, smallest_if_single, always_smallest, widths, width_divisor)]
             if depth.survival_prob < 1.0:
                 axes.append(depth)
         self.axes = axes
@@ -108,8 +136,7 @@ class SubnetSampler:
 
     def probe_widths(self) -> list[float]:
         """Widths at which a network should be tried out, since they may be drawn: the smallest, and one between."""
-        smallest = [axis.min_width for axis in self.axes if isinstance(axis, Width)]
-        return [width for each in smallest if each < 1.0 for width in (each, (1.0 + each) / 2)]
+        return [w for axis in self.axes if isinstance(axis, Width) for w in axis.probe_widths()]
 
     @property
     def leaves_parameters_unused(self) -> bool:
@@ -118,18 +145,33 @@ class SubnetSampler:
 
     def describe(self) -> str:
         """For the log."""
-        return f'{self.num_subnets} sub-networks an iteration, ' + ', '.join(
-            axis.describe() for axis in self.axes
-        )
+        often = 'an iteration' if self.every == 1 else f'every {self.every} iterations'
+        parts = [
+            f'{self.num_subnets} sub-networks {often}',
+            *(axis.describe() for axis in self.axes),
+        ]
+        if self.batch_fraction < 1:
+            parts.append(f'{self.batch_fraction:g} of the batch for each')
+        return ', '.join(parts)
 
     def sample(self, seed: int, iteration: int) -> list[Subnet]:
         """The sub-networks of one iteration; ``seed`` and ``iteration`` are not negative."""
+        if iteration % self.every:
+            return []
         rng = np.random.default_rng((seed, iteration))
         drawn = []
         for number, axis in enumerate(self.axes):
             drawn.append(axis.draw(rng, self.num_subnets))
             if number == 0:
                 operations = [self.transform.draw(rng) for _ in range(self.num_subnets)]
+        parts: list[Optional[BatchPart]] = [None] * self.num_subnets
+        if self.batch_fraction < 1:
+            start = float(rng.random())
+            parts = [
+                BatchPart(self.batch_fraction, start, i / self.num_subnets)
+                for i in range(self.num_subnets)
+            ]
         return [
-            Subnet(operation, tuple(choices)) for operation, *choices in zip(operations, *drawn)
+            Subnet(operation, tuple(choices), part)
+            for operation, part, *choices in zip(operations, parts, *drawn)
         ]

@@ -1,6 +1,7 @@
 """The loss of a sub-network: the full network's output as soft labels."""
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -67,3 +68,24 @@ class SoftLabelLoss(nn.Module):
 
     def extra_repr(self) -> str:
         return f'temperature={self.temperature}, weight={self.weight}'
+
+
+def check_soft_labels_switch(soft_labels: Any, has_loss: bool) -> bool:
+    """``soft_labels=...`` as it was given.
+
+    Args:
+        soft_labels: whether sub-networks learn the full network's output.
+        has_loss: whether ``soft_label_loss`` was given too.
+
+    Raises:
+        TypeError: it is neither True nor False.
+        ValueError: it is False, and the loss would be without effect.
+    """
+    if not isinstance(soft_labels, bool):
+        raise TypeError(f'soft_labels is True or False, got {soft_labels!r}')
+    if not soft_labels and has_loss:
+        raise ValueError(
+            'soft_label_loss is without effect where sub-networks learn from labels: leave it out, or '
+            'soft_labels=False'
+        )
+    return soft_labels

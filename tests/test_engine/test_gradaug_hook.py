@@ -280,9 +280,11 @@ def test_what_would_not_be_gradaug_is_refused_before_the_first_iteration(
     assert all(torch.equal(value, before[name]) for name, value in run.model.state_dict().items())
 
 
-@pytest.mark.parametrize('schedule', [dict(begin=-1), dict(begin=3, end=3), dict(end=0)])
+@pytest.mark.parametrize(
+    'schedule', [dict(begin=-1), dict(begin=3, end=3), dict(end=0), dict(begin=0.5), dict(end=True)]
+)
 def test_empty_schedule(schedule):
-    with pytest.raises(ValueError, match='empty schedule'):
+    with pytest.raises(ValueError, match='empty schedule|must be whole numbers'):
         GradAugHook(**schedule)
 
 

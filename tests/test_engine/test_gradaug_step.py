@@ -7,12 +7,14 @@ import weakref
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers import (
     CUTMIX,
     MIXUP,
     gradaug_config,
     kept_share,
     naive_gradaug_loss,
+    narrow,
     parameters_of,
     preprocess,
     random_batch,
@@ -49,6 +51,41 @@ def test_gradient_is_that_of_the_summed_loss(num_subnets, train_cfg):
         step = before[name] - value.detach()
         torch.testing.assert_close(step, gradients[name], rtol=0, atol=1e-10, msg=name)
     assert log['loss'].item() == pytest.approx(loss.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize('soft_labels', [True, False])
+def test_on_part_of_the_batch(soft_labels):
+    """As if the sub-networks had got a batch of the chosen images alone."""
+    gradaug = gradaug_config(num_subnets=2, batch_fraction=0.5, soft_labels=soft_labels, every=2)
+    stock, model = stock_and_gradaug(gradaug)
+    batch = random_batch(6)
+    model.announce_iteration(0, 4, True)
+    before = parameters_of(model)
+    log = model.train_step(copy.deepcopy(batch), sgd(model))
+    subnets = model.subnet_sampler.sample(0, 4)
+
+    whole = preprocess(stock, batch)
+    loss, gradients = naive_gradients(stock, whole, [])
+    with torch.no_grad():
+        soft = stock.train()(**{**whole, 'mode': 'tensor'}).softmax(1)
+    for i, subnet in enumerate(subnets):
+        rows = subnet.part.indices(6)
+        images = subnet.transform(whole['inputs'][rows])
+        labels = torch.cat([whole['data_samples'][r].gt_label for r in rows.tolist()])
+        target = soft[rows] if soft_labels else F.one_hot(labels, 5).double()
+        params = dict(stock.named_parameters())
+        weights = narrow({**params, **dict(stock.named_buffers())}, subnet.width)
+        weights = {k: v.clone() for k, v in weights.items()}
+        logits = torch.func.functional_call(stock, weights, (images,), dict(mode='tensor'))
+        term = F.kl_div(logits.log_softmax(1), target, reduction='batchmean')
+        assert log[f'loss_subnet{i}'].item() == pytest.approx(term.item(), rel=1e-9)
+        more = torch.autograd.grad(term, list(params.values()))
+        gradients = {name: gradients[name] + value for name, value in zip(params, more)}
+    for name, value in model.named_parameters():
+        step = before[name] - value.detach()
+        torch.testing.assert_close(step, gradients[name], rtol=0, atol=1e-10, msg=name)
+    model.announce_iteration(0, 5, True)
+    assert set(model.train_step(batch, sgd(model))) == {'loss', 'loss_full'}
 
 
 def test_with_label_smoothing_temperature_and_weight():

@@ -34,6 +34,23 @@ def test_kept_channels(channels, width, kept):
     assert kept_channels(channels, width) == kept
 
 
+@pytest.mark.parametrize(
+    ('channels', 'width', 'kept'),
+    [(64, 0.9, 56), (64, 0.95, 64), (64, 0.01, 8), (19, 1.0, 19), (19, 0.99, 16), (5, 0.5, 5)],
+)
+def test_channels_in_multiples_of_a_divisor(channels, width, kept):
+    assert kept_channels(channels, width, 8) == kept
+
+
+def test_a_divisor_counts_the_channels_of_groups():
+    """Three groups of 8 channels each are multiples of 8 anyway; of 4, two at least."""
+    for groups, at_width, kept in [(3, 0.3, 8), (6, 0.2, 8), (6, 0.6, 16)]:
+        model = nn.Sequential(conv(3, 24), conv(24, 24, groups=groups), conv(24, 2)).double()
+        with subnetwork(model, at_width, divisor=8):
+            assert model[1].weight.shape[0] == kept
+            assert model(X).shape == (2, 2, 8, 8)
+
+
 class Joins(nn.Module):
     """Two parts of 4 and 6 channels, concatenated."""
 

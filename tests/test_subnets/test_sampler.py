@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mmgradaug.slimming import AtWidth, Depth, Width
-from mmgradaug.subnets import NoChange, RandomResize, Resize, Subnet, SubnetSampler
+from mmgradaug.subnets import BatchPart, NoChange, RandomResize, Resize, Subnet, SubnetSampler
 
 TRANSFORM = RandomResize(sizes=[224, 192, 160, 128])
 
@@ -38,6 +38,72 @@ def test_a_single_subnetwork_is_uniform_or_the_smallest_on_demand():
     assert min(widths) < 0.81 and max(widths) > 0.99 and 0.8 not in widths
     smallest = SubnetSampler(1, 0.8, TRANSFORM, smallest_if_single=True)
     assert {smallest.sample(0, i)[0].width for i in range(20)} == {0.8}
+
+
+def test_the_draws_of_the_paper_setting_stay_what_they_are():
+    """Whoever resumes a training with a newer version goes on with the same sub-networks."""
+    drawn = SubnetSampler(3, 0.8, TRANSFORM).sample(5, 9)
+    assert drawn == [
+        Subnet(Resize((size, size)), (AtWidth(width),))
+        for width, size in [(0.8, 192), (0.9535195853026255, 160), (0.9130502031557862, 224)]
+    ]
+
+
+def test_a_single_subnetwork_is_the_smallest_as_often_as_asked():
+    sampler = SubnetSampler(1, 0.8, TRANSFORM, smallest_if_single=0.25)
+    widths = [sampler.sample(0, i)[0].width for i in range(2000)]
+    assert widths.count(0.8) / 2000 == pytest.approx(0.25, abs=0.05)
+    assert {w == 0.8 for w in widths[::2]} == {w == 0.8 for w in widths[1::2]} == {True, False}
+
+
+def test_without_the_smallest_all_widths_are_uniform():
+    paper = SubnetSampler(3, 0.8, TRANSFORM)
+    free = SubnetSampler(3, 0.8, TRANSFORM, always_smallest=False)
+    widths = []
+    for i in range(500):
+        drawn = free.sample(1, i)
+        assert drawn[1:] == paper.sample(1, i)[1:]
+        widths.append(drawn[0].width)
+    assert 0.8 not in widths
+    assert np.allclose(np.quantile(widths, [0.25, 0.5, 0.75]), [0.85, 0.9, 0.95], atol=0.02)
+
+
+def test_a_grid_of_widths():
+    sampler = SubnetSampler(3, transforms=TRANSFORM, widths=[1.0, 0.8, 0.9])
+    drawn = np.array([[s.width for s in sampler.sample(0, i)] for i in range(500)])
+    assert (drawn[:, 0] == 0.8).all()
+    found, counts = np.unique(drawn[:, 1:], return_counts=True)
+    assert found.tolist() == [0.8, 0.9, 1.0] and counts.min() > 250
+    assert sampler.probe_widths() == [0.8, 0.9]
+
+
+def test_every_kth_iteration_and_part_of_the_batch_leave_other_draws_as_they_are():
+    paper = SubnetSampler(3, 0.8, TRANSFORM)
+    cheap = SubnetSampler(3, 0.8, TRANSFORM, every=3, batch_fraction=0.4, width_divisor=8)
+    for i in range(9):
+        drawn = cheap.sample(2, i)
+        if i % 3:
+            assert drawn == []
+            continue
+        assert [s.width for s in drawn] == [s.width for s in paper.sample(2, i)]
+        assert [s.transform for s in drawn] == [s.transform for s in paper.sample(2, i)]
+        assert {s.part.fraction for s in drawn} == {0.4}
+        assert {s.choices[0].divisor for s in drawn} == {8}
+    assert cheap.sample(2, 0)[0].part.start != cheap.sample(2, 3)[0].part.start
+
+
+@pytest.mark.parametrize('size', [1, 2, 7, 25, 63, 64, 128])
+@pytest.mark.parametrize('number', [1, 2, 3, 5])
+def test_parts_of_a_batch_differ_where_there_are_enough_images(size, number):
+    for start in np.random.default_rng(0).random(20):
+        parts = [BatchPart(1 / number, start, i / number).indices(size) for i in range(number)]
+        chosen = torch.cat(parts).tolist()
+        assert set(chosen) <= set(range(size))
+        assert all(
+            len(set(p.tolist())) == len(p) == max(1, int(size / number + 0.5)) for p in parts
+        )
+        if len(chosen) <= size:
+            assert len(set(chosen)) == len(chosen)
 
 
 def test_same_seed_and_iteration_give_the_same_plan_in_another_process():
@@ -165,6 +231,16 @@ def test_none_and_full_width():
         (dict(transforms=[]), ValueError, 'Identity'),
         (dict(transforms=object()), TypeError, r'no draw\(rng\)'),
         (dict(smallest_if_single=1), TypeError, 'True or False, got 1'),
+        (dict(smallest_if_single=1.5), TypeError, 'how likely'),
+        (dict(always_smallest='no'), TypeError, "True or False, got 'no'"),
+        (dict(widths=[]), ValueError, r'such as .0.8, 0.9, 1.0.'),
+        (dict(widths=0.9), ValueError, 'list of one or more widths'),
+        (dict(widths=[0.9, 1.1]), ValueError, r'1.1 is no share'),
+        (dict(widths=[0.8, 1.0], min_width=0.7), ValueError, 'leave min_width out'),
+        (dict(width_divisor=0), ValueError, 'width_divisor is a whole number'),
+        (dict(every=0), ValueError, 'every is a whole number'),
+        (dict(batch_fraction=0), ValueError, r'in \(0, 1\], got 0'),
+        (dict(batch_fraction=2), ValueError, 'batch_fraction'),
         (dict(survival_prob=0.0), ValueError, r'survival_prob.*in \(0, 1\]'),
     ],
 )

@@ -78,6 +78,11 @@ class GradAugDetectorMixin(GradAugMixin):
                         f'{key} is without effect where sub-networks learn from the ground truth: leave '
                         f"it out, or write subnets_learn='{SOFT_LABELS}'"
                     )
+        elif options.get('batch_fraction', 1) != 1:
+            raise ValueError(
+                'batch_fraction is for sub-networks that learn from the ground truth: leave it out, or '
+                f"write subnets_learn='{GROUND_TRUTH}'"
+            )
         parts = options.get('soft_label_parts') or ['classification']
         if isinstance(parts, str) or not set(parts) <= set(PARTS):
             raise ValueError(f'soft_label_parts={parts!r}: write a list of {", ".join(PARTS)}')

@@ -1,0 +1,685 @@
+"""Cheaper forms of GradAug against GradAug and plain training of equal cost, many small trainings at once.
+
+    python benchmarks/economy_search.py train --dataset cifar10 --data data/cifar10 --out work_dirs/search.jsonl
+    python benchmarks/economy_search.py train --dataset digits --out work_dirs/search.jsonl
+    python benchmarks/economy_search.py time --dataset cifar10 --data data/cifar10 --out work_dirs/time.json
+    python benchmarks/economy_search.py speed --data data/cifar10
+
+``train``: each run trains a WRN on few labelled images, drawn anew for each seed, and is tested after its last
+iteration; one line of JSON a run. Started again, it goes on with the runs that are missing. ``time``:
+seconds of an iteration of each variant and of plain training, taken in turns in one process. ``speed``: how
+many plain iterations a second several processes do together on this GPU, to plan a search by.
+
+``--data``: CIFAR-10 as class folders (``train/cat/0001.png``, ``test/...``), or a tar file of them, or
+torchvision's ``cifar-10-batches-py``. The digits come with scikit-learn. Needs PyTorch, torchvision and Pillow.
+"""
+
+import argparse
+import functools
+import io
+import json
+import os
+import pickle
+import re
+import statistics
+import tarfile
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+import torch
+import torch.multiprocessing as mp
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmgradaug import GradAug, Identity, RandomResize
+from mmgradaug.slimming.plan import kept_channels
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set and how plain training on it goes; SGD with Nesterov momentum 0.9 and a cosine."""
+
+    labels: tuple[int, ...]
+    augment: tuple[bool, ...]
+    depth: int
+    widen: int
+    batch: int
+    iterations: int
+    sizes: tuple[int, ...]
+    lr: float = 0.1
+    weight_decay: float = 5e-4
+
+
+TASKS = {
+    # The paper's schedule of WRN on CIFAR (Section 4.2), made short.
+    'cifar10': Task((250, 1000), (False, True), 16, 2, 64, 500, (32, 28, 24)),
+    # The quick start's setting.
+    'digits': Task((100,), (False,), 16, 1, 25, 200, (16, 14, 12)),
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A form of training.
+
+    Args:
+        settings: of GradAug; without ``num_subnets`` it is 3, without ``min_width`` 0.8.
+        length: iterations, as a multiple of the task's.
+        begin: share of the training before the first sub-network.
+        sizes: which of the task's sizes sub-networks see; None for the images as they are.
+        mix: '', 'mixup' or 'cutmix'.
+        extra: left to the end, after the seeds of all others.
+    """
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    length: float = 1.0
+    begin: float = 0.0
+    sizes: Optional[slice] = field(default_factory=lambda: slice(None))
+    mix: str = ''
+    extra: bool = False
+
+
+PLAIN = dict(num_subnets=0)
+VARIANTS = {
+    'plain': Variant(PLAIN),
+    'plain x1.5': Variant(PLAIN, length=1.5),
+    'plain x2.7': Variant(PLAIN, length=2.7),
+    'paper': Variant(),
+    'n=1': Variant(dict(num_subnets=1)),
+    'n=1 smallest': Variant(dict(num_subnets=1, smallest_if_single=True)),
+    'n=1 half smallest': Variant(dict(num_subnets=1, smallest_if_single=0.5)),
+    'n=1 small sizes': Variant(dict(num_subnets=1), sizes=slice(1, None)),
+    'n=1 smallest small sizes': Variant(
+        dict(num_subnets=1, smallest_if_single=True), sizes=slice(1, None)
+    ),
+    'n=1 alpha=0.5': Variant(dict(num_subnets=1, min_width=0.5)),
+    'n=1 every 2nd': Variant(dict(num_subnets=1, every=2)),
+    'n=1 half batch': Variant(dict(num_subnets=1, batch_fraction=0.5)),
+    'n=1 second half': Variant(dict(num_subnets=1), begin=0.5),
+    'n=3 every 2nd': Variant(dict(every=2)),
+    'n=3 every 3rd': Variant(dict(every=3)),
+    'n=3 third of batch': Variant(dict(batch_fraction=1 / 3)),
+    'n=3 second half': Variant(begin=0.5),
+    'width_divisor=8': Variant(dict(width_divisor=8)),
+    # Table 4 and other questions that the paper answers at its scale.
+    'RandScale': Variant(dict(min_width=1.0), extra=True),
+    'RandWidth': Variant(sizes=None, extra=True),
+    'not always smallest': Variant(dict(always_smallest=False), extra=True),
+    'hard labels': Variant(dict(soft_labels=False), extra=True),
+    'n=5': Variant(dict(num_subnets=5), extra=True),
+    'alpha=0.5': Variant(dict(min_width=0.5), extra=True),
+    'alpha=0.7': Variant(dict(min_width=0.7), extra=True),
+    'Mixup': Variant(PLAIN, mix='mixup', extra=True),
+    'CutMix': Variant(PLAIN, mix='cutmix', extra=True),
+    'CutMix x2.7': Variant(PLAIN, length=2.7, mix='cutmix', extra=True),
+    'paper + CutMix': Variant(mix='cutmix', extra=True),
+}
+
+
+# Data
+
+
+@dataclass
+class Images:
+    """(N, H, W, C) uint8 and (N,) int64, for training and for the test."""
+
+    train: np.ndarray
+    train_labels: np.ndarray
+    test: np.ndarray
+    test_labels: np.ndarray
+
+    def choose(self, number: int, seed: int) -> np.ndarray:
+        """Numbers of training images, equally many of each class."""
+        rng = np.random.default_rng(seed)
+        classes = np.unique(self.train_labels)
+        if number % len(classes):
+            raise SystemExit(
+                f'{number} labels are not equally many for each of {len(classes)} classes'
+            )
+        each = [np.flatnonzero(self.train_labels == label) for label in classes]
+        return np.concatenate([rng.choice(e, number // len(classes), replace=False) for e in each])
+
+
+def load_images(dataset: str, data: Optional[Path], digits: Optional[Path] = None) -> Images:
+    """Read a data set: CIFAR-10 in one of the three forms above; scikit-learn's digits, or their file."""
+    if dataset == 'digits':
+        if digits is None:
+            from sklearn.datasets import load_digits
+
+            pixels, labels = load_digits(return_X_y=True)
+        else:
+            table = np.loadtxt(digits, delimiter=',')
+            pixels, labels = table[:, :-1], table[:, -1].astype(np.int64)
+        grey = torch.from_numpy(pixels).view(-1, 1, 8, 8) * (255 / 16)
+        grey = F.interpolate(grey, size=16, mode='bilinear', align_corners=False)
+        images = grey.round().byte().permute(0, 2, 3, 1).numpy()
+        return Images(images[:1000], labels[:1000], images[1000:], labels[1000:])
+    if data is None or not data.exists():
+        raise SystemExit(f'--data: a folder or tar file of CIFAR-10 is needed, got {data}')
+    parts = {'train': [], 'test': []}  # of (class, image or its file)
+    if data.is_dir() and (data / 'cifar-10-batches-py').is_dir():
+        data = data / 'cifar-10-batches-py'
+    if data.is_dir() and (data / 'data_batch_1').is_file():
+        for file in sorted([*data.glob('data_batch_*'), data / 'test_batch']):
+            batch = pickle.loads(file.read_bytes(), encoding='bytes')
+            images = batch[b'data'].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+            parts['test' if file.name == 'test_batch' else 'train'] += zip(batch[b'labels'], images)
+        return as_images(parts)
+    if data.is_file():
+        with tarfile.open(data) as tar:
+            files = [(m.name, tar.extractfile(m).read()) for m in tar if m.isfile()]
+    else:
+        files = [(str(p), p.read_bytes()) for p in sorted(data.rglob('*')) if p.is_file()]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        names = [Path(name).parts[-3:-1] for name, _ in files]
+        for (part, label), image in zip(names, pool.map(decode, [file for _, file in files])):
+            parts[part].append((label, image))
+    return as_images(parts)
+
+
+def decode(file: bytes) -> np.ndarray:
+    from PIL import Image
+
+    return np.asarray(Image.open(io.BytesIO(file)).convert('RGB'))
+
+
+def as_images(parts: dict[str, list[tuple[Any, np.ndarray]]]) -> Images:
+    arrays = []
+    for part in ('train', 'test'):
+        if not parts[part]:
+            raise SystemExit(f'--data: there are no images of the {part} part')
+        arrays.append(np.stack([image for _, image in parts[part]]))
+        arrays.append(np.unique([label for label, _ in parts[part]], return_inverse=True)[1])
+    return Images(*arrays)
+
+
+# Network
+
+
+class Block(nn.Module):
+    """Pre-activation basic block of WRN (arXiv:1605.07146)."""
+
+    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.BatchNorm2d(channels_in), nn.BatchNorm2d(channels)
+        self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False)
+        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.shortcut = None
+        if stride != 1 or channels_in != channels:
+            self.shortcut = nn.Conv2d(channels_in, channels, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        activated = F.relu(self.norm1(x))
+        shortcut = x if self.shortcut is None else self.shortcut(activated)
+        return shortcut + self.conv2(F.relu(self.norm2(self.conv1(activated))))
+
+
+class WideResNet(nn.Module):
+    """WRN-depth-widen for small images."""
+
+    def __init__(self, depth: int, widen: int, channels: int, classes: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(channels, 16, 3, 1, 1, bias=False)
+        blocks, last = [], 16
+        for stage, width in enumerate((16 * widen, 32 * widen, 64 * widen)):
+            for number in range((depth - 4) // 6):
+                blocks.append(Block(last, width, 2 if stage and not number else 1))
+                last = width
+        self.blocks, self.norm = nn.Sequential(*blocks), nn.BatchNorm2d(last)
+        self.head = nn.Linear(last, classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode='fan_out')
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.relu(self.norm(self.blocks(self.stem(x)))).mean((2, 3)))
+
+
+class Cost:
+    """Multiplications of a training iteration, relative to a plain one, from widths and sizes alone.
+
+    Counts convolutions and linear layers; backward costs twice the forward pass at any width.
+    """
+
+    def __init__(self, model: nn.Module, sizes: tuple[int, ...]) -> None:
+        self.layers: dict[int, list[tuple[int, int, float]]] = {}
+        channels = next(model.parameters()).shape[1]
+        for size in sizes:
+            layers = self.layers[size] = []
+            hooks = [
+                m.register_forward_hook(functools.partial(self._note, layers))
+                for m in model.modules()
+                if isinstance(m, (nn.Conv2d, nn.Linear))
+            ]
+            with torch.no_grad():
+                model.eval()(next(model.parameters()).new_zeros(1, channels, size, size))
+            model.train()
+            for hook in hooks:
+                hook.remove()
+        self.full = self.forward(sizes[0], 1.0)
+
+    @staticmethod
+    def _note(layers: list, layer: nn.Module, args: Any, output: Tensor) -> None:
+        kernel = layer.weight[0, 0].numel() if layer.weight.dim() > 2 else 1
+        layers.append((layer.weight.shape[1], layer.weight.shape[0], kernel * output[0, 0].numel()))
+
+    def forward(self, size: int, width: float, divisor: int = 1) -> float:
+        """Of one image."""
+        total, last = 0.0, len(self.layers[size]) - 1
+        for i, (channels_in, channels, each) in enumerate(self.layers[size]):
+            ins = channels_in if i == 0 else kept_channels(channels_in, width, divisor)
+            outs = channels if i == last else kept_channels(channels, width, divisor)
+            total += ins * outs * each
+        return total
+
+    def of(self, gradaug: GradAug, iteration: int, size: int) -> float:
+        """The whole iteration; a plain one is 1."""
+        total = 1.0
+        subnets = gradaug.sampler.sample(gradaug.seed, iteration)
+        for subnet in subnets if iteration in gradaug.schedule else []:
+            pixels = getattr(subnet.transform, 'size', (size,))[0]
+            part = 1.0 if subnet.part is None else subnet.part.fraction
+            divisor = subnet.choices[0].divisor
+            total += part * self.forward(pixels, subnet.width, divisor) / self.full
+        return total
+
+
+# Training
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run."""
+
+    dataset: str
+    labels: int
+    augment: bool
+    variant: str
+    seed: int
+    iterations: int  # of plain training
+
+    def key(self) -> tuple:
+        return (self.dataset, self.labels, self.augment, self.variant, self.seed, self.iterations)
+
+
+class Trainer:
+    """One run, iteration by iteration."""
+
+    def __init__(self, job: Job, images: Images, device: torch.device, channels_last: bool) -> None:
+        self.job, self.task, self.variant = job, TASKS[job.dataset], VARIANTS[job.variant]
+        task, variant = self.task, self.variant
+        self.device, self.size = device, task.sizes[0]
+        self.format = torch.channels_last if channels_last else torch.contiguous_format
+        chosen = images.choose(job.labels, job.seed)
+        pool = torch.from_numpy(images.train[chosen]).to(device)
+        values = pool.double().flatten(0, 2)
+        self.mean, self.std = values.mean(0).float(), values.std(0).float()
+        # Zeros around the normalised images, as in padding before a random crop.
+        self.pool = F.pad(self._normalise(pool), (0, 0, 4, 4, 4, 4))
+        self.labels = torch.from_numpy(images.train_labels[chosen]).to(device)
+        self.classes = int(self.labels.max()) + 1
+        torch.manual_seed(job.seed)
+        self.model = WideResNet(task.depth, task.widen, pool.shape[-1], self.classes).train()
+        self.iterations = round(job.iterations * variant.length)
+        settings = {'num_subnets': 3, 'min_width': 0.8, **variant.settings}
+        transforms = (
+            Identity() if variant.sizes is None else RandomResize(task.sizes[variant.sizes])
+        )
+        self.gradaug = GradAug(
+            self.model,
+            transforms=transforms,
+            seed=job.seed,
+            begin=round(variant.begin * self.iterations),
+            **settings,
+        )
+        self.cost = Cost(self.model, task.sizes)
+        self.model.to(device, memory_format=self.format)  # the plan was made on the CPU
+        self.optimizer = torch.optim.SGD(
+            self.model.parameters(), task.lr, 0.9, weight_decay=task.weight_decay, nesterov=True
+        )
+        self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, self.iterations)
+        # All random numbers of the data at once; on the CPU, so that any device has the same.
+        rng = torch.Generator().manual_seed(job.seed + 1)
+        number, batch = self.iterations * task.batch, task.batch
+        epochs = [
+            torch.randperm(job.labels, generator=rng) for _ in range(number // job.labels + 1)
+        ]
+        shape = (self.iterations, batch)
+        self.order = torch.cat(epochs)[:number].view(shape).to(device)
+        limit = 9 if job.augment else 1
+        start = 0 if job.augment else 4
+        self.tops, self.lefts = (
+            (torch.randint(limit, shape, generator=rng) + start).to(device) for _ in range(2)
+        )
+        self.flips = (torch.rand(shape, generator=rng) < 0.5).to(device) & job.augment
+        self.mixing = np.random.default_rng((job.seed, 2))
+        self.pixels = torch.arange(self.size, device=device)
+        self.iteration = 0
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        return (images.float() - self.mean) / self.std
+
+    def batch(self) -> tuple[Tensor, Tensor]:
+        """The images and labels of this iteration, cropped, flipped and mixed."""
+        chosen, i = self.order[self.iteration], self.iteration
+        columns = torch.where(self.flips[i][:, None], self.pixels.flip(0), self.pixels)
+        rows = (self.tops[i][:, None] + self.pixels)[:, :, None]
+        columns = (self.lefts[i][:, None] + columns)[:, None, :]
+        images = self.pool[chosen[:, None, None], rows, columns].permute(0, 3, 1, 2)
+        images = images.contiguous(memory_format=self.format)
+        labels = self.labels[chosen]
+        return self.mix(images, labels) if self.variant.mix else (images, labels)
+
+    def mix(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Mixup (arXiv:1710.09412) or CutMix (arXiv:1905.04899, every second batch), alpha = 1."""
+        one_hot, rng = F.one_hot(labels, self.classes).float(), self.mixing
+        share, apply, *centre = rng.random(), rng.random() < 0.5, *rng.random(2)
+        other, other_labels = images.flip(0), one_hot.flip(0)  # the batch is shuffled
+        if self.variant.mix == 'mixup':
+            images = share * images + (1 - share) * other
+        elif apply:
+            half = self.size * (1 - share) ** 0.5 / 2
+            (top, bottom), (left, right) = (
+                (max(int(c * self.size - half), 0), min(int(c * self.size + half), self.size))
+                for c in centre
+            )
+            images = images.clone()
+            images[:, :, top:bottom, left:right] = other[:, :, top:bottom, left:right]
+            share = 1 - (bottom - top) * (right - left) / self.size**2
+        else:
+            return images, one_hot
+        return images, share * one_hot + (1 - share) * other_labels
+
+    def step(self) -> dict[str, Any]:
+        images, labels = self.batch()
+        losses = self.gradaug.backward(images, labels, F.cross_entropy)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.scheduler.step()
+        self.iteration += 1
+        return losses
+
+    @torch.no_grad()
+    def test(self, images: Images) -> float:
+        """Top-1 in per cent."""
+        self.model.eval()
+        right = 0
+        for start in range(0, len(images.test), 1000):
+            part = torch.from_numpy(images.test[start : start + 1000]).to(self.device)
+            logits = self.model(
+                self._normalise(part).permute(0, 3, 1, 2).contiguous(memory_format=self.format)
+            )
+            labels = torch.from_numpy(images.test_labels[start : start + 1000]).to(self.device)
+            right += int((logits.argmax(1) == labels).sum())
+        return 100 * right / len(images.test)
+
+    def relative_cost(self) -> float:
+        """Multiplications of the whole training, relative to the task's plain one."""
+        total = sum(self.cost.of(self.gradaug, i, self.size) for i in range(self.iterations))
+        return total / self.job.iterations
+
+
+def train(job: Job, images: Images, device: torch.device, channels_last: bool, deadline: float):
+    """The result of a run; None if the time is up before its end."""
+    trainer, start = Trainer(job, images, device, channels_last), time.monotonic()
+    while trainer.iteration < trainer.iterations:
+        losses = trainer.step()
+        if time.monotonic() > deadline:
+            return None
+    return dict(
+        zip(('dataset', 'labels', 'augment', 'variant', 'seed', 'plain_iterations'), job.key()),
+        iterations=trainer.iterations,
+        top1=trainer.test(images),
+        loss_full=float(losses['loss_full']),
+        flops=trainer.relative_cost(),
+        seconds=time.monotonic() - start,
+    )
+
+
+def setup(args: argparse.Namespace) -> torch.device:
+    torch.set_num_threads(1)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.benchmark = False  # shapes vary
+    return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+
+
+def saved_images(dataset: str, folder: str) -> Images:
+    names = ('train', 'train_labels', 'test', 'test_labels')
+    return Images(*(np.load(f'{folder}/{dataset}-{name}.npy', mmap_mode='c') for name in names))
+
+
+def worker(number: int, args: argparse.Namespace, folder: str, jobs: Any, results: Any) -> None:
+    """Takes jobs until there are none, or the time is up."""
+    device = setup(args)
+    images = {dataset: saved_images(dataset, folder) for dataset in args.dataset}
+    for job in iter(jobs.get, None):
+        if time.monotonic() < args.deadline:
+            try:
+                result = train(job, images[job.dataset], device, args.channels_last, args.deadline)
+            except Exception as error:  # one run must not end the others
+                result = f'{job}: {type(error).__name__}: {error}'
+            results.put(result)
+    results.put('end')
+
+
+def jobs_of(args: argparse.Namespace) -> list[Job]:
+    """All runs, seed by seed, so that an early end leaves whole seeds; the extra variants last."""
+    found = []
+    for extra in (False, True):
+        for seed in range(args.seeds):
+            for dataset in args.dataset:
+                task = TASKS[dataset]
+                iterations = round(task.iterations * args.length)
+                for labels in args.labels or task.labels:
+                    for augment in task.augment:
+                        for name, variant in VARIANTS.items():
+                            if variant.extra == extra and re.search(args.only, name):
+                                found.append(Job(dataset, labels, augment, name, seed, iterations))
+    return found
+
+
+def save_images(args: argparse.Namespace, folder: str) -> None:
+    """As files that all processes share."""
+    for dataset in args.dataset:
+        for name, array in vars(load_images(dataset, args.data, args.digits)).items():
+            np.save(f'{folder}/{dataset}-{name}.npy', array)
+
+
+def search(args: argparse.Namespace) -> None:
+    done = set()
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    if args.out.exists():
+        for line in args.out.read_text().splitlines():
+            entry = json.loads(line)
+            names = ('dataset', 'labels', 'augment', 'variant', 'seed', 'plain_iterations')
+            done.add(tuple(entry[name] for name in names))
+    jobs = [job for job in jobs_of(args) if job.key() not in done]
+    started = time.monotonic()
+    args.deadline = started + args.seconds
+    context = mp.get_context('spawn')
+    queue, results = context.Queue(), context.Queue()
+    for job in [*jobs, *[None] * args.processes]:
+        queue.put(job)
+    with tempfile.TemporaryDirectory() as folder:
+        save_images(args, folder)
+        print(f'{len(jobs)} runs, {len(done)} are there already; data after '
+              f'{time.monotonic() - started:.0f} s', flush=True)  # fmt: skip
+        processes = [
+            context.Process(target=worker, args=(i, args, folder, queue, results), daemon=True)
+            for i in range(args.processes)
+        ]
+        for process in processes:
+            process.start()
+        ended = finished = failed = 0
+        with args.out.open('a') as out:
+            while ended < args.processes and time.monotonic() < args.deadline + 30:
+                try:
+                    result = results.get(timeout=5)
+                except Exception:  # queue.Empty
+                    ended = max(ended, sum(not process.is_alive() for process in processes))
+                    continue
+                if result == 'end':
+                    ended += 1
+                elif isinstance(result, str):
+                    failed += 1
+                    print(result, flush=True)
+                elif result is not None:
+                    finished += 1
+                    out.write(json.dumps(result) + '\n')
+                    out.flush()
+                    if finished % 50 == 0:
+                        print(f'{finished} runs, {time.monotonic() - started:.0f} s', flush=True)
+        for process in processes:
+            process.kill()
+    print(f'{finished} of {len(jobs)} runs, {failed} failed, {time.monotonic() - started:.0f} s')
+    summary(args.out)
+
+
+def summary(path: Path) -> None:
+    """Mean, deviation and number of seeds of each variant, and the difference to plain training."""
+    runs: dict[tuple, dict[str, dict[int, dict]]] = {}
+    for line in path.read_text().splitlines():
+        run = json.loads(line)
+        setting = (run['dataset'], run['labels'], run['augment'], run['plain_iterations'])
+        runs.setdefault(setting, {}).setdefault(run['variant'], {})[run['seed']] = run
+    for setting, variants in runs.items():
+        print('{}, {} labels, augmented: {}, {} iterations'.format(*setting))
+        plain = variants.get('plain', {})
+        for name, seeds in variants.items():
+            top1 = [run['top1'] for run in seeds.values()]
+            differences = [run['top1'] - plain[s]['top1'] for s, run in seeds.items() if s in plain]
+            flops = statistics.mean(run['flops'] for run in seeds.values())
+            text = f'  {name:20} {flops:5.2f} {statistics.mean(top1):6.2f}'
+            if len(differences) > 1:
+                error = statistics.stdev(differences) / len(differences) ** 0.5
+                text += f'  {statistics.mean(differences):+6.2f} ({error:.2f}), {len(top1)} seeds'
+            print(text)
+
+
+# Time
+
+
+def synchronise(device: torch.device) -> None:
+    if device.type == 'cuda':
+        torch.cuda.synchronize()
+
+
+def measure(args: argparse.Namespace) -> None:
+    """Seconds of an iteration of each variant, in turns with all others."""
+    device, entries = setup(args), []
+    for dataset in args.dataset:
+        images = load_images(dataset, args.data, args.digits)
+        trainers = {
+            name: Trainer(Job(dataset, TASKS[dataset].labels[-1], False, name, 0, 300), images,
+                          device, args.channels_last)
+            for name, variant in VARIANTS.items()
+            if variant.length == 1 and not variant.begin and re.search(args.only, name)
+        }  # fmt: skip
+        seconds: dict[str, list[float]] = {name: [] for name in trainers}
+        for turn in range(args.turns + 1):
+            for name, trainer in trainers.items():
+                synchronise(device)
+                start = time.perf_counter()
+                for _ in range(6):  # a multiple of every `every`
+                    trainer.step()
+                synchronise(device)
+                if turn:
+                    seconds[name].append((time.perf_counter() - start) / 6)
+        plain = statistics.median(seconds['plain'])
+        for name, each in seconds.items():
+            # Six iterations at a time: the ratio of two of the same turn.
+            ratios = [a / b for a, b in zip(each, seconds['plain'])]
+            median, trainer = statistics.median(each), trainers[name]
+            entries.append(
+                dict(
+                    dataset=dataset, variant=name, seconds=median, ratio=statistics.median(ratios),
+                    spread=[min(ratios), max(ratios)], turns=args.turns,
+                    flops=trainer.relative_cost(),
+                )
+            )  # fmt: skip
+            print(f'{dataset:8} {name:20} {1000 * median:8.2f} ms {median / plain:6.2f} '
+                  f'{entries[-1]["flops"]:6.2f}', flush=True)  # fmt: skip
+    where = torch.cuda.get_device_name() if device.type == 'cuda' else 'CPU, one thread'
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(
+        json.dumps(dict(device=where, torch=torch.__version__, variants=entries), indent=1)
+    )
+
+
+def spin(args: argparse.Namespace, folder: str, channels_last: bool, counts: Any) -> None:
+    device = setup(args)
+    images = saved_images(args.dataset[0], folder)
+    trainer = Trainer(Job(args.dataset[0], 250, True, args.variant, 0, 100_000), images, device,
+                      channels_last)  # fmt: skip
+    trainer.step()
+    synchronise(device)
+    counts.put(('ready', 0))
+    start, count = time.monotonic(), 0
+    while time.monotonic() < start + 5:
+        trainer.step()
+        count += 1
+    synchronise(device)
+    counts.put(('count', count / (time.monotonic() - start)))
+
+
+def speed(args: argparse.Namespace) -> None:
+    context = mp.get_context('spawn')
+    with tempfile.TemporaryDirectory() as folder:
+        save_images(args, folder)
+        for channels_last in (False, True):
+            for number in args.processes_list:
+                counts = context.Queue()
+                processes = [
+                    context.Process(target=spin, args=(args, folder, channels_last, counts))
+                    for _ in range(number)
+                ]
+                for process in processes:
+                    process.start()
+                rates = [counts.get(timeout=120) for _ in range(2 * number)]
+                for process in processes:
+                    process.join()
+                total = sum(rate for _, rate in rates)
+                print(f'{args.variant}, {number} processes, channels_last={channels_last}: '
+                      f'{total:.0f} iterations/s together', flush=True)  # fmt: skip
+
+
+def parse(arguments: Optional[list[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('what', choices=('train', 'time', 'speed', 'summary'))
+    parser.add_argument('--dataset', nargs='+', choices=list(TASKS), default=['cifar10'])
+    parser.add_argument('--data', type=Path, help='CIFAR-10; see above')
+    parser.add_argument(
+        '--digits', type=Path, help="scikit-learn's digits.csv.gz, where it is not installed"
+    )
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/economy_search.jsonl'))
+    parser.add_argument('--seeds', type=int, default=5)
+    parser.add_argument('--labels', type=int, nargs='+', help="the task's by default")
+    parser.add_argument(
+        '--only', default='', help='variants whose name has this regular expression'
+    )
+    parser.add_argument('--length', type=float, default=1.0, help="times the task's iterations")
+    parser.add_argument('--seconds', type=float, default=float('inf'), help='then it stops')
+    parser.add_argument('--processes', type=int, default=1)
+    parser.add_argument('--processes-list', type=int, nargs='+', default=[1, 6, 14])
+    parser.add_argument('--variant', default='plain', help='of speed')
+    parser.add_argument('--turns', type=int, default=15, help='of time')
+    parser.add_argument('--channels-last', action='store_true')
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    args = parse()
+    dict(train=search, time=measure, speed=speed, summary=lambda args: summary(args.out))[
+        args.what
+    ](args)
+
+
+if __name__ == '__main__':
+    main()
