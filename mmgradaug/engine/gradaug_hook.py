@@ -33,8 +33,9 @@ class GradAugHook(Hook):
         by_epoch: False counts ``begin`` and ``end`` in iterations.
 
     Raises:
-        ValueError: the schedule is empty, or not of whole numbers; or, before training, the last batch of an epoch is of one image, of
-            which a batch norm has no statistics at a size that ``transforms`` may draw.
+        ValueError: the schedule is empty, or not of whole numbers; or, before training, the last batch of an
+            epoch is of one image, of which a batch norm has no statistics at a size that ``transforms`` may
+            draw.
         TypeError, RuntimeError: before the first iteration, if the run would not be GradAug training
             as configured. The message says what to write.
     """
