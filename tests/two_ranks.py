@@ -97,6 +97,7 @@ def what_the_hook_says(rank):
         model=ddp,
         optim_wrapper=sgd(ddp),
         train_loop=None,
+        train_dataloader=SimpleNamespace(batch_sampler=None),
         seed=5 + rank,
         logger=logging.getLogger(),
     )
