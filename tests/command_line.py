@@ -1,12 +1,16 @@
 """Running the project's commands as users do, cut down to tiny data."""
 
 import importlib.util
+import io
 import json
 import os
 import subprocess
 import sys
+import traceback
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
 
@@ -101,6 +105,26 @@ def load_tool(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def run_tool(name, *arguments, cwd=ROOT, **env):
+    """tools/NAME.py as ``run`` does it, but in this process, which spares its imports."""
+    output = io.StringIO()
+    patched = pytest.MonkeyPatch.context()
+    with patched as patch, redirect_stdout(output), redirect_stderr(output):
+        patch.chdir(cwd)
+        for key, value in {'LOCAL_RANK': '0', **env}.items():
+            patch.setenv(key, value)
+        patch.setattr(sys, 'argv', [f'{name}.py', *map(str, arguments)])
+        try:
+            load_tool(name).main()
+        except SystemExit as stop:
+            print(stop.code)
+            return 1, output.getvalue()
+        except Exception:
+            traceback.print_exc()
+            return 1, output.getvalue()
+    return 0, output.getvalue()
 
 
 def run_two_ranks(script, folder):

@@ -111,6 +111,8 @@ def test_model_builds(name):
     cfg = load(name)
     if 'pyramidnet200' in name.stem and not name.stem.startswith('gradaug_pyramid'):
         cfg.model.backbone.depth = 20  # 200 layers take their time; once is enough
+    if 'wrn28_10' in name.stem and name.stem != 'gradaug_wrn28_10_cifar100':
+        cfg.model.backbone.depth = 10
     model = build_model(cfg)
     is_gradaug = 'gradaug' in name.stem and 'pretrained' not in name.stem
     assert isinstance(model, GradAugMixin) == is_gradaug == ('gradaug' in cfg.model)
@@ -435,6 +437,19 @@ def test_variants_differ_as_their_rows_do():
     assert drawn('imagenet/gradaug_scale_rotation_r50.py') == {
         Chain((turn, size)) for turn in turns for size in sizes
     }
+
+
+def test_the_two_tricks_are_left_out_one_by_one_and_together():
+    table = next(table for table in TABLES if table.name == 'tricks')
+    found = []
+    for row in table.rows:
+        cfg = load(row.config)
+        cfg.model.backbone.update(depth=10, widen_factor=1)
+        cfg.model.head.in_channels = 64
+        model = build_model(cfg)
+        widths = {min(s.width for s in model.subnet_sampler.sample(0, i)) for i in range(5)}
+        found.append((model.soft_labels, widths == {0.8}))
+    assert found == [(True, True), (False, True), (True, False), (False, False)]
 
 
 def test_baseline_and_gradaug_differ_in_gradaug_alone():

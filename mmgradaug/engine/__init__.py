@@ -13,6 +13,7 @@ from .pretrained_backbone_hook import PretrainedBackboneHook
 from .run_record_hook import RunRecordHook
 from .stop_on_signal_hook import StopOnSignalHook
 from .stuck_rank_hook import StuckRankHook
+from .weights_check_hook import WeightsCheckHook
 from .whole_checkpoint_hook import WholeCheckpointHook
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     'RunRecordHook',
     'StopOnSignalHook',
     'StuckRankHook',
+    'WeightsCheckHook',
     'WholeCheckpointHook',
     'gradaug_step',
 ]

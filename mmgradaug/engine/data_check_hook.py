@@ -114,6 +114,8 @@ class DataCheckHook(Hook):
             )
         elif self.read_all:
             yield from wrong_annotations(dataset, outputs)
+        if isinstance(runner._val_loop, BaseLoop) and outputs is not None:
+            yield from impossible_topk(runner.val_loop.evaluator.metrics, outputs)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """A tested or resumed checkpoint knows the classes that it was trained on."""
@@ -155,6 +157,18 @@ def differing(
         'numbers in the order of the names, so all would be wrong. Mend the folders or annotations, or '
         f'give {other_name}_dataloader.dataset.metainfo.classes the same names'
     )
+
+
+def impossible_topk(metrics: Sequence[Any], num_classes: int) -> Iterator[str]:
+    """Metrics that ask for the best five of three classes, which fail after the first epoch."""
+    for metric in metrics:
+        topk = getattr(metric, 'topk', None)
+        if isinstance(topk, (list, tuple)) and max(topk, default=0) > num_classes:
+            kind = type(metric).__name__
+            yield (
+                f'the val_evaluator {kind} has topk={tuple(topk)}, but the network tells {num_classes} classes '
+                f"apart: write val_evaluator=dict(type='{kind}', topk=(1,)), and the same test_evaluator"
+            )
 
 
 def wrong_annotations(dataset: Any, num_classes: Optional[int]) -> Iterator[str]:

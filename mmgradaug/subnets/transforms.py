@@ -153,7 +153,7 @@ class RandomResize:
         align_corners: as in F.interpolate, for the modes that know it.
 
     Raises:
-        ValueError: ``sizes`` is empty, has a size below 1, or one of a single pixel.
+        ValueError: ``sizes`` is empty or has a size below 2, of which no image can be seen.
     """
 
     def __init__(
@@ -169,15 +169,10 @@ class RandomResize:
             )
         pairs = [tuple(s) if isinstance(s, (list, tuple)) else (s, s) for s in sizes]
         for pair in pairs:
-            if len(pair) != 2 or not all(isinstance(s, int) and s > 0 for s in pair):
+            if len(pair) != 2 or not all(isinstance(s, int) and s > 1 for s in pair):
                 raise ValueError(
-                    f'RandomResize: {pair} is not a size; a size is a number of pixels above 0 or a '
+                    f'RandomResize: {pair} is not a size; a size is a number of pixels, 2 or more, or a '
                     '(height, width) pair'
-                )
-            if pair == (1, 1):
-                raise ValueError(
-                    'RandomResize: size 1 is one pixel, of which a network learns nothing. For sizes relative to '
-                    "the images' own write dict(type='RandomScale', factors=[1.0, ...])"
                 )
         if mode not in ('nearest', 'nearest-exact', 'bilinear', 'bicubic', 'area'):
             raise ValueError(f'RandomResize: mode {mode!r} is none of F.interpolate for images')
