@@ -12,6 +12,7 @@ default_hooks = dict(
     exact_resume=dict(type='mmgradaug.ExactResumeHook'),
     non_finite=dict(type='mmgradaug.NonFiniteHook'),
     stop_on_signal=dict(type='mmgradaug.StopOnSignalHook'),
+    stuck_rank=dict(type='mmgradaug.StuckRankHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='VisualizationHook', enable=False),
     run_record=dict(type='mmgradaug.RunRecordHook'),  # run.json, which sweep and report read

@@ -9,6 +9,7 @@ default_hooks = dict(
     exact_resume=dict(type='mmgradaug.ExactResumeHook'),
     non_finite=dict(type='mmgradaug.NonFiniteHook'),
     stop_on_signal=dict(type='mmgradaug.StopOnSignalHook'),
+    stuck_rank=dict(type='mmgradaug.StuckRankHook'),
     run_record=dict(type='mmgradaug.RunRecordHook'),  # run.json, which sweep and report read
 )
 # One seed gives one run, draws of sub-networks included; --cfg-options randomness.seed=1 another.

@@ -12,6 +12,7 @@ from .non_finite_hook import NonFiniteHook
 from .pretrained_backbone_hook import PretrainedBackboneHook
 from .run_record_hook import RunRecordHook
 from .stop_on_signal_hook import StopOnSignalHook
+from .stuck_rank_hook import StuckRankHook
 from .weights_check_hook import WeightsCheckHook
 from .whole_checkpoint_hook import WholeCheckpointHook
 
@@ -27,6 +28,7 @@ __all__ = [
     'PretrainedBackboneHook',
     'RunRecordHook',
     'StopOnSignalHook',
+    'StuckRankHook',
     'WeightsCheckHook',
     'WholeCheckpointHook',
     'gradaug_step',
