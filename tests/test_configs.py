@@ -436,6 +436,19 @@ def test_variants_differ_as_their_rows_do():
     }
 
 
+def test_the_two_tricks_are_left_out_one_by_one_and_together():
+    table = next(table for table in TABLES if table.name == 'tricks')
+    found = []
+    for row in table.rows:
+        cfg = load(row.config)
+        cfg.model.backbone.update(depth=10, widen_factor=1)
+        cfg.model.head.in_channels = 64
+        model = build_model(cfg)
+        widths = {min(s.width for s in model.subnet_sampler.sample(0, i)) for i in range(5)}
+        found.append((model.soft_labels, widths == {0.8}))
+    assert found == [(True, True), (False, True), (True, False), (False, False)]
+
+
 def test_baseline_and_gradaug_differ_in_gradaug_alone():
     plain, gradaug = load('imagenet/baseline_r50.py'), load('gradaug_r50_imagenet.py')
     for key in set(plain) | set(gradaug):
