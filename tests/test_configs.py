@@ -12,9 +12,9 @@ from mmengine.optim import CosineAnnealingLR, LinearLR, MultiStepLR, build_optim
 from mmengine.registry import MODELS
 from mmpretrain.registry import TRANSFORMS
 
-from mmgradaug.engine import GradAugMixin
+from mmgradaug.config_types import class_of
 from mmgradaug.experiments.tables import TABLES
-from mmgradaug.models import GradAugClassifier, SlimmableResNet
+from mmgradaug.models import SlimmableResNet
 from mmgradaug.models.regularizers import DropBlock, ShakeDrop
 from mmgradaug.registry import build_batch_transform
 from mmgradaug.slimming import kept_channels
@@ -107,16 +107,13 @@ def test_header_is_the_record_and_its_command_names_this_file(name):
 
 
 @pytest.mark.parametrize('name', CONFIGS, ids=str)
-def test_model_builds(name):
+def test_model_hooks_and_wrapper_are_of_one_kind(name):
+    """That it builds and trains, of a smaller size, is in test_configs_train.py."""
     cfg = load(name)
-    if 'pyramidnet200' in name.stem and not name.stem.startswith('gradaug_pyramid'):
-        cfg.model.backbone.depth = 20  # 200 layers take their time; once is enough
-    if 'wrn28_10' in name.stem and name.stem != 'gradaug_wrn28_10_cifar100':
-        cfg.model.backbone.depth = 10
-    model = build_model(cfg)
+    assert class_of(cfg.model, MODELS, cfg.default_scope) is not None
     is_gradaug = 'gradaug' in name.stem and 'pretrained' not in name.stem
-    assert isinstance(model, GradAugMixin) == is_gradaug == ('gradaug' in cfg.model)
-    assert isinstance(model, GradAugClassifier) == (is_gradaug and cfg.default_scope != 'mmdet')
+    kind = str(cfg.model.type)
+    assert kind.startswith('mmgradaug.GradAug') == is_gradaug == ('gradaug' in cfg.model)
     hooks = [hook['type'] for hook in cfg.get('custom_hooks', [])]
     assert ('mmgradaug.GradAugHook' in hooks) == is_gradaug
     assert ('model_wrapper_cfg' in cfg) == is_gradaug
