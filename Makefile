@@ -8,7 +8,7 @@ SOAK_ARGS ?= --stock
 TEST_JOBS ?= 2
 
 VENV := .venv
-CODE := $(wildcard mmgradaug mmcv_ext_fallback configs tools tests benchmarks examples)
+CODE := $(wildcard mmgradaug mmcv_ext_fallback configs tools tests benchmarks examples docs)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup quickstart quickstart-detection test test-soak lint format docs docs-links doctor clean
@@ -40,7 +40,8 @@ format: setup  ## mend style and formatting
 	$(VENV)/bin/ruff check --fix $(CODE)
 	$(VENV)/bin/ruff format $(CODE)
 
-docs: setup  ## build the documentation site, build/docs/index.html
+docs: setup  ## make the tables of docs/results and build the site, build/docs/index.html
+	$(VENV)/bin/python -W ignore docs/tables.py
 	$(VENV)/bin/python -m sphinx -W --keep-going -q -b html docs build/docs
 
 docs-links: setup  ## see that the site's links to other sites work

@@ -17,24 +17,28 @@ torchvision's ``cifar-10-batches-py``. The digits come with scikit-learn. Needs 
 
 import argparse
 import functools
-import io
 import json
-import os
-import pickle
 import re
 import statistics
-import tarfile
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import numpy as np
 import torch
 import torch.multiprocessing as mp
 import torch.nn.functional as F
+from search import (
+    Images,
+    difference,
+    load_images,
+    read_lines,
+    run_queue,
+    save_images,
+    saved_images,
+)
 from torch import Tensor, nn
 
 from mmgradaug import GradAug, Identity, RandomResize
@@ -120,83 +124,6 @@ VARIANTS = {
     'CutMix x2.7': Variant(PLAIN, length=2.7, mix='cutmix', extra=True),
     'paper + CutMix': Variant(mix='cutmix', extra=True),
 }
-
-
-# Data
-
-
-@dataclass
-class Images:
-    """(N, H, W, C) uint8 and (N,) int64, for training and for the test."""
-
-    train: np.ndarray
-    train_labels: np.ndarray
-    test: np.ndarray
-    test_labels: np.ndarray
-
-    def choose(self, number: int, seed: int) -> np.ndarray:
-        """Numbers of training images, equally many of each class."""
-        rng = np.random.default_rng(seed)
-        classes = np.unique(self.train_labels)
-        if number % len(classes):
-            raise SystemExit(
-                f'{number} labels are not equally many for each of {len(classes)} classes'
-            )
-        each = [np.flatnonzero(self.train_labels == label) for label in classes]
-        return np.concatenate([rng.choice(e, number // len(classes), replace=False) for e in each])
-
-
-def load_images(dataset: str, data: Optional[Path], digits: Optional[Path] = None) -> Images:
-    """Read a data set: CIFAR-10 in one of the three forms above; scikit-learn's digits, or their file."""
-    if dataset == 'digits':
-        if digits is None:
-            from sklearn.datasets import load_digits
-
-            pixels, labels = load_digits(return_X_y=True)
-        else:
-            table = np.loadtxt(digits, delimiter=',')
-            pixels, labels = table[:, :-1], table[:, -1].astype(np.int64)
-        grey = torch.from_numpy(pixels).view(-1, 1, 8, 8) * (255 / 16)
-        grey = F.interpolate(grey, size=16, mode='bilinear', align_corners=False)
-        images = grey.round().byte().permute(0, 2, 3, 1).numpy()
-        return Images(images[:1000], labels[:1000], images[1000:], labels[1000:])
-    if data is None or not data.exists():
-        raise SystemExit(f'--data: a folder or tar file of CIFAR-10 is needed, got {data}')
-    parts = {'train': [], 'test': []}  # of (class, image or its file)
-    if data.is_dir() and (data / 'cifar-10-batches-py').is_dir():
-        data = data / 'cifar-10-batches-py'
-    if data.is_dir() and (data / 'data_batch_1').is_file():
-        for file in sorted([*data.glob('data_batch_*'), data / 'test_batch']):
-            batch = pickle.loads(file.read_bytes(), encoding='bytes')
-            images = batch[b'data'].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-            parts['test' if file.name == 'test_batch' else 'train'] += zip(batch[b'labels'], images)
-        return as_images(parts)
-    if data.is_file():
-        with tarfile.open(data) as tar:
-            files = [(m.name, tar.extractfile(m).read()) for m in tar if m.isfile()]
-    else:
-        files = [(str(p), p.read_bytes()) for p in sorted(data.rglob('*')) if p.is_file()]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        names = [Path(name).parts[-3:-1] for name, _ in files]
-        for (part, label), image in zip(names, pool.map(decode, [file for _, file in files])):
-            parts[part].append((label, image))
-    return as_images(parts)
-
-
-def decode(file: bytes) -> np.ndarray:
-    from PIL import Image
-
-    return np.asarray(Image.open(io.BytesIO(file)).convert('RGB'))
-
-
-def as_images(parts: dict[str, list[tuple[Any, np.ndarray]]]) -> Images:
-    arrays = []
-    for part in ('train', 'test'):
-        if not parts[part]:
-            raise SystemExit(f'--data: there are no images of the {part} part')
-        arrays.append(np.stack([image for _, image in parts[part]]))
-        arrays.append(np.unique([label for label, _ in parts[part]], return_inverse=True)[1])
-    return Images(*arrays)
 
 
 # Network
@@ -302,10 +229,7 @@ class Job:
     augment: bool
     variant: str
     seed: int
-    iterations: int  # of plain training
-
-    def key(self) -> tuple:
-        return (self.dataset, self.labels, self.augment, self.variant, self.seed, self.iterations)
+    plain_iterations: int
 
 
 class Trainer:
@@ -326,7 +250,7 @@ class Trainer:
         self.classes = int(self.labels.max()) + 1
         torch.manual_seed(job.seed)
         self.model = WideResNet(task.depth, task.widen, pool.shape[-1], self.classes).train()
-        self.iterations = round(job.iterations * variant.length)
+        self.iterations = round(job.plain_iterations * variant.length)
         settings = {'num_subnets': 3, 'min_width': 0.8, **variant.settings}
         transforms = (
             Identity() if variant.sizes is None else RandomResize(task.sizes[variant.sizes])
@@ -422,50 +346,37 @@ class Trainer:
     def relative_cost(self) -> float:
         """Multiplications of the whole training, relative to the task's plain one."""
         total = sum(self.cost.of(self.gradaug, i, self.size) for i in range(self.iterations))
-        return total / self.job.iterations
+        return total / self.job.plain_iterations
 
 
-def train(job: Job, images: Images, device: torch.device, channels_last: bool, deadline: float):
-    """The result of a run; None if the time is up before its end."""
-    trainer, start = Trainer(job, images, device, channels_last), time.monotonic()
-    while trainer.iteration < trainer.iterations:
-        losses = trainer.step()
-        if time.monotonic() > deadline:
-            return None
-    return dict(
-        zip(('dataset', 'labels', 'augment', 'variant', 'seed', 'plain_iterations'), job.key()),
-        iterations=trainer.iterations,
-        top1=trainer.test(images),
-        loss_full=float(losses['loss_full']),
-        flops=trainer.relative_cost(),
-        seconds=time.monotonic() - start,
-    )
+def prepare(folder: str, channels_last: bool) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """What runs a job in a process of a search."""
+    device = setup()
+
+    @functools.cache
+    def images(dataset: str) -> Images:
+        return saved_images(Path(folder, dataset))
+
+    def train(values: dict[str, Any]) -> dict[str, Any]:
+        job = Job(**values)
+        trainer = Trainer(job, images(job.dataset), device, channels_last)
+        while trainer.iteration < trainer.iterations:
+            losses = trainer.step()
+        return dict(
+            iterations=trainer.iterations,
+            top1=trainer.test(images(job.dataset)),
+            loss_full=float(losses['loss_full']),
+            flops=trainer.relative_cost(),
+        )
+
+    return train
 
 
-def setup(args: argparse.Namespace) -> torch.device:
+def setup() -> torch.device:
     torch.set_num_threads(1)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = False  # shapes vary
     return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-
-
-def saved_images(dataset: str, folder: str) -> Images:
-    names = ('train', 'train_labels', 'test', 'test_labels')
-    return Images(*(np.load(f'{folder}/{dataset}-{name}.npy', mmap_mode='c') for name in names))
-
-
-def worker(number: int, args: argparse.Namespace, folder: str, jobs: Any, results: Any) -> None:
-    """Takes jobs until there are none, or the time is up."""
-    device = setup(args)
-    images = {dataset: saved_images(dataset, folder) for dataset in args.dataset}
-    for job in iter(jobs.get, None):
-        if time.monotonic() < args.deadline:
-            try:
-                result = train(job, images[job.dataset], device, args.channels_last, args.deadline)
-            except Exception as error:  # one run must not end the others
-                result = f'{job}: {type(error).__name__}: {error}'
-            results.put(result)
-    results.put('end')
 
 
 def jobs_of(args: argparse.Namespace) -> list[Job]:
@@ -485,60 +396,23 @@ def jobs_of(args: argparse.Namespace) -> list[Job]:
     return found
 
 
-def save_images(args: argparse.Namespace, folder: str) -> None:
-    """As files that all processes share."""
+def save_all(args: argparse.Namespace, folder: str) -> None:
     for dataset in args.dataset:
-        for name, array in vars(load_images(dataset, args.data, args.digits)).items():
-            np.save(f'{folder}/{dataset}-{name}.npy', array)
+        Path(folder, dataset).mkdir()
+        save_images(load_images(dataset, args.data, args.digits), Path(folder, dataset))
 
 
 def search(args: argparse.Namespace) -> None:
-    done = set()
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    if args.out.exists():
-        for line in args.out.read_text().splitlines():
-            entry = json.loads(line)
-            names = ('dataset', 'labels', 'augment', 'variant', 'seed', 'plain_iterations')
-            done.add(tuple(entry[name] for name in names))
-    jobs = [job for job in jobs_of(args) if job.key() not in done]
-    started = time.monotonic()
-    args.deadline = started + args.seconds
-    context = mp.get_context('spawn')
-    queue, results = context.Queue(), context.Queue()
-    for job in [*jobs, *[None] * args.processes]:
-        queue.put(job)
     with tempfile.TemporaryDirectory() as folder:
-        save_images(args, folder)
-        print(f'{len(jobs)} runs, {len(done)} are there already; data after '
-              f'{time.monotonic() - started:.0f} s', flush=True)  # fmt: skip
-        processes = [
-            context.Process(target=worker, args=(i, args, folder, queue, results), daemon=True)
-            for i in range(args.processes)
-        ]
-        for process in processes:
-            process.start()
-        ended = finished = failed = 0
-        with args.out.open('a') as out:
-            while ended < args.processes and time.monotonic() < args.deadline + 30:
-                try:
-                    result = results.get(timeout=5)
-                except Exception:  # queue.Empty
-                    ended = max(ended, sum(not process.is_alive() for process in processes))
-                    continue
-                if result == 'end':
-                    ended += 1
-                elif isinstance(result, str):
-                    failed += 1
-                    print(result, flush=True)
-                elif result is not None:
-                    finished += 1
-                    out.write(json.dumps(result) + '\n')
-                    out.flush()
-                    if finished % 50 == 0:
-                        print(f'{finished} runs, {time.monotonic() - started:.0f} s', flush=True)
-        for process in processes:
-            process.kill()
-    print(f'{finished} of {len(jobs)} runs, {failed} failed, {time.monotonic() - started:.0f} s')
+        save_all(args, folder)
+        run_queue(
+            [vars(job) for job in jobs_of(args)],
+            prepare,
+            (folder, args.channels_last),
+            args.out,
+            processes=args.processes,
+            seconds=args.seconds,
+        )
     summary(args.out)
 
 
@@ -560,8 +434,7 @@ Setting = tuple[str, int, bool, int]
 def read_runs(path: Path) -> dict[Setting, dict[str, Group]]:
     """Of each setting the groups by variant, in the order of ``VARIANTS``; from lines of runs."""
     runs: dict[Setting, dict[str, list[dict]]] = {}
-    for line in path.read_text().splitlines():
-        run = json.loads(line)
+    for run in read_lines(path):
         setting = (run['dataset'], run['labels'], run['augment'], run['plain_iterations'])
         runs.setdefault(setting, {}).setdefault(run['variant'], []).append(run)
     return {
@@ -579,33 +452,6 @@ def read_runs(path: Path) -> dict[Setting, dict[str, Group]]:
         }
         for setting, variants in runs.items()
     }
-
-
-@dataclass
-class Difference:
-    """Mean over seeds, and its standard error; None of one seed."""
-
-    mean: float
-    error: Optional[float]
-    seeds: int
-
-    def __str__(self) -> str:
-        error = '' if self.error is None else f' ({self.error:.1f})'
-        return f'{self.mean:+.1f}{error}'
-
-    @property
-    def is_certain(self) -> bool:
-        """Beyond two standard errors, which take three seeds at least."""
-        return self.error is not None and self.seeds > 2 and abs(self.mean) > 2 * self.error
-
-
-def difference(one: dict[int, float], other: dict[int, float]) -> Optional[Difference]:
-    """Seed by seed; None where they have no seed in common."""
-    each = [one[seed] - other[seed] for seed in one if seed in other]
-    if not each:
-        return None
-    error = statistics.stdev(each) / len(each) ** 0.5 if len(each) > 1 else None
-    return Difference(statistics.mean(each), error, len(each))
 
 
 def plain_at(groups: dict[str, Group], flops: float) -> dict[int, float]:
@@ -798,7 +644,7 @@ def synchronise(device: torch.device) -> None:
 
 def measure(args: argparse.Namespace) -> None:
     """Seconds of an iteration of each variant, in turns with all others."""
-    device, entries = setup(args), []
+    device, entries = setup(), []
     # Seconds of the processor, where other processes may share it.
     clock = time.perf_counter if device.type == 'cuda' else time.process_time
     for dataset in args.dataset:
@@ -845,8 +691,8 @@ def measure(args: argparse.Namespace) -> None:
 
 
 def spin(args: argparse.Namespace, folder: str, channels_last: bool, counts: Any) -> None:
-    device = setup(args)
-    images = saved_images(args.dataset[0], folder)
+    device = setup()
+    images = saved_images(Path(folder, args.dataset[0]))
     trainer = Trainer(Job(args.dataset[0], 250, True, args.variant, 0, 100_000), images, device,
                       channels_last)  # fmt: skip
     trainer.step()
@@ -863,7 +709,7 @@ def spin(args: argparse.Namespace, folder: str, channels_last: bool, counts: Any
 def speed(args: argparse.Namespace) -> None:
     context = mp.get_context('spawn')
     with tempfile.TemporaryDirectory() as folder:
-        save_images(args, folder)
+        save_all(args, folder)
         for channels_last in (False, True):
             for number in args.processes_list:
                 counts = context.Queue()

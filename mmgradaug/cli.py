@@ -117,7 +117,7 @@ def add_experiments(add: Callable[[str, str, str, str], argparse.ArgumentParser]
         'names',
         nargs='+',
         metavar='TABLE_OR_CONFIG',
-        help='table1 to table7, table10, figure2, or a config file',
+        help='table1 to table7, table10, figure2, tricks, or a config file',
     )
     sweep.add_argument(
         '--only',

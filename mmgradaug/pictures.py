@@ -122,7 +122,9 @@ def panels(
         handles.values(),
         handles.keys(),
         loc='outside lower center',
-        ncols=max(1, min(len(handles), 2 * columns)),
+        # Two short names fit below a panel, one long one.
+        ncols=min(len(handles), columns if max(map(len, handles), default=0) > 24 else 2 * columns)
+        or 1,
         fontsize=9,
         frameon=False,
     )

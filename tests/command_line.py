@@ -1,13 +1,18 @@
 """Running the project's commands as users do, cut down to tiny data."""
 
 import importlib.util
+import io
 import json
 import os
 import subprocess
 import sys
+import traceback
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
+import pytest
 import torch
+import torch.distributed as dist
 
 from mmgradaug import cli
 
@@ -102,19 +107,49 @@ def load_tool(name):
     return module
 
 
+def run_tool(name, *arguments, cwd=ROOT, **env):
+    """tools/NAME.py as ``run`` does it, but in this process, which spares its imports."""
+    output = io.StringIO()
+    patched = pytest.MonkeyPatch.context()
+    with patched as patch, redirect_stdout(output), redirect_stderr(output):
+        patch.chdir(cwd)
+        for key, value in {'LOCAL_RANK': '0', **env}.items():
+            patch.setenv(key, value)
+        patch.setattr(sys, 'argv', [f'{name}.py', *map(str, arguments)])
+        try:
+            load_tool(name).main()
+        except SystemExit as stop:
+            print(stop.code)
+            return 1, output.getvalue()
+        except Exception:
+            traceback.print_exc()
+            return 1, output.getvalue()
+    return 0, output.getvalue()
+
+
 def run_two_ranks(script, folder):
-    """What two processes of ``script RANK FOLDER`` leave in FOLDER/rank{RANK}.pth."""
-    env = {**os.environ, **NO_GPU}
-    command = [sys.executable, str(ROOT / 'tests' / script)]
-    processes = [
-        subprocess.Popen(
-            [*command, str(rank), str(folder)], env=env, stderr=subprocess.PIPE, text=True
-        )
-        for rank in range(2)
-    ]
-    errors = [process.communicate(timeout=900)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], '\n'.join(errors)
+    """What ``find(rank)`` of a script of tests/ gives in each of two gloo processes."""
+    code = f'import command_line; command_line.fork_two_ranks({script!r}, {str(folder)!r})'
+    env = {**os.environ, **NO_GPU, 'PYTHONPATH': f'{ROOT}:{ROOT / "tests"}'}
+    done = subprocess.run(
+        [sys.executable, '-c', code], env=env, stderr=subprocess.PIPE, text=True, timeout=900
+    )
+    assert done.returncode == 0, done.stderr
     return [torch.load(folder / f'rank{rank}.pth', weights_only=True) for rank in range(2)]
+
+
+def fork_two_ranks(script, folder):
+    """Part in two, with everything imported already; each leaves FOLDER/rank{RANK}.pth."""
+    find = importlib.import_module(script).find
+    torch.set_num_threads(1)  # other threads do not survive a fork
+    torch.multiprocessing.start_processes(_be_a_rank, (find, folder), 2, start_method='fork')
+
+
+def _be_a_rank(rank, find, folder):
+    dist.init_process_group('gloo', init_method=f'file://{folder}/group', rank=rank, world_size=2)
+    torch.save(find(rank), f'{folder}/rank{rank}.pth')
+    dist.barrier()
+    dist.destroy_process_group()
 
 
 def scalars(work_dir):

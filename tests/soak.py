@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -44,7 +45,7 @@ def fork(work: Callable[[], None], log: Path) -> int:
     process = os.fork()
     if process:
         return process
-    os.setsid()
+    os.setpgid(0, 0)  # to be killed with its workers
     code = 1
     with log.open('a') as file:
         os.dup2(file.fileno(), 1)
@@ -83,7 +84,7 @@ def die_inside_a_save(number: int) -> None:
 
     def watched(descriptor: int) -> None:
         path = os.readlink(f'/proc/self/fd/{descriptor}')
-        if path.endswith('.pth.partial'):
+        if '.pth.' in path and path.endswith('.partial'):
             half(path)
         fsync(descriptor)
 
@@ -100,11 +101,11 @@ def die_inside_a_save(number: int) -> None:
     LocalBackend.put = straight
 
 
-def chain(options: dict[str, Any], kills: int, folder: Path, rng: random.Random) -> tuple[int, int]:
+def chain(options: dict[str, Any], kills: int, folder: Path, rng: random.Random) -> tuple[str, int]:
     """Kill a training ``kills`` times, each time resumed; as often from new as that takes.
 
     Returns:
-        The number of kills, and of those runs that did not end as if left alone.
+        How many trainings were killed how often; and how many of them did not end as if left alone.
     """
     alone = folder / 'alone'
     assert ended(fork(lambda: train(alone, **LONG, **options), folder / 'log')) == 0
@@ -141,7 +142,7 @@ def chain(options: dict[str, Any], kills: int, folder: Path, rng: random.Random)
             equal = False
         failures += not equal
         shutil.rmtree(work_dir)
-    return done, failures
+    return f'{runs} (killed {done} times)', failures
 
 
 def set_up(options: dict[str, Any], runs: int, folder: Path, rng: random.Random) -> tuple[int, int]:
@@ -182,6 +183,7 @@ def main() -> None:
     )
     parser.add_argument('--runs', type=int, default=4, help='stops a set-up')
     parser.add_argument('--seed', type=int, default=0, help='of the moments')
+    parser.add_argument('--only', default='', help='cases whose names match a regular expression')
     parser.add_argument('--stock', action='store_true', help="with MMEngine's own hooks as well")
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
@@ -193,6 +195,8 @@ def main() -> None:
         *((f'stopped: {name}', set_up, SET_UPS[name], arguments.runs) for name in SET_UPS),
     ]
     for name, function, options, count in work:
+        if not re.search(arguments.only, name):
+            continue
         with contextlib.ExitStack() as stack:
             folders = [Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in range(2)]
             state = rng.getstate()

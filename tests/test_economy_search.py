@@ -122,7 +122,7 @@ def test_a_search_is_resumed_and_summed_up(tmp_path, capsys):
     assert '2 runs, 2 are there already' in text and '2 of 2 runs, 0 failed' in text
     flops, top1 = ((runs[2][key] + runs[3][key]) / 2 for key in ('flops', 'top1'))
     assert text.splitlines()[-1].split()[:4] == [
-        *('n=1', f'{flops:.2f}', f'{top1:.2f}', f'{top1 - 10.5:+.2f}')
+        *('n=1', f'{flops:.2f}', f'{top1:.2f}', f'{top1 - 10.5:+.1f}')
     ]
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from command_line import MMGRADAUG, ROOT, SMALL, TINY_MASK_RCNN, options, run
+from command_line import MMGRADAUG, ROOT, SMALL, TINY_MASK_RCNN, options, run, run_tool
 from mmengine.config import Config
 from PIL import Image
 
@@ -119,16 +119,11 @@ def run_small(command, user, imagenet):
         settings = options(imagenet, *SMALL, *more)
         if 'my_config.py' in command:  # it scales by factors
             settings.remove('model.gradaug.transforms.sizes=[64,48]')
+    places = {f'CIFAR{n}_FOLDER': str(user / name) for n, name in ((100, 'cifar'), (10, 'cifar10'))}
+    if parts[1].startswith('tools/'):  # here, which spares the imports
+        return run_tool(Path(parts[1]).stem, *parts[2:], *settings, cwd=user, **places)
     path = f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
-    return run(
-        *parts,
-        *settings,
-        cwd=user,
-        PATH=path,
-        PORT='29641',
-        CIFAR100_FOLDER=str(user / 'cifar'),
-        CIFAR10_FOLDER=str(user / 'cifar10'),
-    )
+    return run(*parts, *settings, cwd=user, PATH=path, PORT='29641', **places)
 
 
 def test_there_are_commands():

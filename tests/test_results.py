@@ -1,12 +1,13 @@
 """What the result pages and files say of runs is what the runs' own records say."""
 
+import importlib.util
 import json
 import re
-from pathlib import Path
 
 import pytest
+from command_line import ROOT
 
-RESULTS = Path(__file__).parents[1] / 'docs' / 'results'
+RESULTS = ROOT / 'docs' / 'results'
 
 
 def read(name):
@@ -16,7 +17,7 @@ def read(name):
 SWEEPS = sorted(
     str(path.relative_to(RESULTS))
     for path in RESULTS.rglob('*.json')
-    if '"runs"' in path.read_text()
+    if '"scale"' in path.read_text()
 )
 
 
@@ -38,3 +39,16 @@ def test_the_range_of_times_of_busy_iterations():
     ]
     text = (RESULTS / 'speed.md').read_text()
     assert f'{min(ratios):.2f} to {max(ratios):.2f}' in text
+
+
+def test_tables_are_made_from_their_data():
+    spec = importlib.util.spec_from_file_location('tables', ROOT / 'docs' / 'tables.py')
+    tables = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tables)
+    pages = {path.name: path.read_text() for path in RESULTS.glob('*.md')}
+    marks = [match[2] for text in pages.values() for match in tables.MARKED.finditer(text)]
+    assert sorted(marks) == sorted(tables.TABLES)
+    for name, text in pages.items():
+        assert tables.made(text) == text, f'{name} differs from its data: python docs/tables.py'
+    changed = pages['small_scale.md'].replace('35.5 ± 0.8', '36.5 ± 0.8')
+    assert tables.made(changed) == pages['small_scale.md']

@@ -1,17 +1,11 @@
-"""GradAug in a plain loop against Eq. 4 written out: stock layers, weights sliced by hand, one graph.
-
-``python test_training.py RANK FOLDER`` is one of two gloo processes; what they find goes to
-FOLDER/rank{RANK}.pth.
-"""
+"""GradAug in a plain loop against Eq. 4 written out: stock layers, weights sliced by hand, one graph."""
 
 import copy
 import math
-import sys
 from contextlib import nullcontext
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from command_line import run_two_ranks
 from torch import nn
@@ -579,12 +573,11 @@ def message_of(model, options, **ddp_options):
         return str(error)
 
 
-def main(rank, folder):
-    torch.set_num_threads(1)
-    dist.init_process_group('gloo', init_method=f'file://{folder}/group', rank=rank, world_size=2)
+def find(rank):
+    """What each of two gloo processes runs."""
     one, small = dict(bucket_cap_mb=100), dict(bucket_cap_mb=0.002)
     no_norm = convolutions(norm=False)
-    found = dict(
+    return dict(
         width=train_wrapped(rank, copy.deepcopy(no_norm), WIDTH, **one),
         small_buckets=train_wrapped(rank, copy.deepcopy(no_norm), WIDTH, **small),
         plain=train_wrapped(rank, copy.deepcopy(no_norm), dict(num_subnets=0), **one),
@@ -592,14 +585,11 @@ def main(rank, folder):
         unprepared=message_of(Residual(), DEPTH),
         static=message_of(no_norm, WIDTH, static_graph=True),
     )
-    torch.save(found, f'{folder}/rank{rank}.pth')
-    dist.barrier()
-    dist.destroy_process_group()
 
 
 @pytest.fixture(scope='module')
 def ranks(tmp_path_factory):
-    return run_two_ranks('test_training.py', tmp_path_factory.mktemp('ranks'))
+    return run_two_ranks('test_training', tmp_path_factory.mktemp('ranks'))
 
 
 @pytest.mark.parametrize(
@@ -632,7 +622,3 @@ def test_wrappers_that_cannot_do_it_are_refused(ranks):
     for rank in ranks:
         assert 'DistributedDataParallel(model, find_unused_parameters=True)' in rank['unprepared']
         assert 'static_graph means the same graph in every pass' in rank['static']
-
-
-if __name__ == '__main__':
-    main(int(sys.argv[1]), sys.argv[2])

@@ -80,6 +80,10 @@ CONFIGS = {
         dict(default_hooks=dict(mine=dict(x=1))),
         'default_hooks.mine has no type',
     ),
+    'classes are a string': (
+        dict(train_dataloader=dict(dataset=dict(metainfo=dict(classes=('circle'))))),
+        "write classes=('circle',), with the comma",
+    ),
     'work dir is a file': (dict(work_dir=__file__), 'is a file. Write another --work-dir'),
     'work dir in a file': (dict(work_dir=f'{__file__}/run'), 'is a file. Write another --work-dir'),
     'no annotations': (
@@ -160,15 +164,21 @@ ARGUMENTS = [
     (network, dict(survival_prob=1.1), 'survival_prob'),
     (network, dict(survival_prob='x'), 'survival_prob'),
     (network, dict(smallest_if_singel=True), 'smallest_if_singel'),
+    (network, dict(smallest_if_single='False'), 'smallest_if_single'),
+    (network, dict(always_smallest='False'), 'always_smallest'),
+    (network, dict(soft_labels='False'), 'soft_labels'),
     (network, dict(soft_label_loss=dict(temperatur=2)), 'temperatur'),
     (network, dict(soft_label_loss=dict(temperature=0)), 'temperature'),
     (network, dict(soft_label_loss=dict(temperature=-1)), 'temperature'),
+    (network, dict(soft_label_loss=dict(temperature=float('inf'))), 'finite'),
     (network, dict(soft_label_loss=dict(weight=-1)), 'weight'),
     (transform, dict(type='RandomResize'), 'sizes'),
     (transform, dict(type='RandomResize', size=[16]), 'size'),
     (transform, dict(type='RandomResize', sizes=[]), 'sizes'),
     (transform, dict(type='RandomResize', sizes=[0]), 'RandomResize'),
+    (transform, dict(type='RandomResize', sizes=[1]), 'RandomResize'),
     (transform, dict(type='RandomResize', sizes=[-16]), 'RandomResize'),
+    (transform, dict(type='RandomResize', sizes=[16, 1]), 'RandomResize'),
     (transform, dict(type='RandomResize', sizes=[16.5]), 'RandomResize'),
     (transform, dict(type='RandomResize', sizes=['a']), 'RandomResize'),
     (transform, dict(type='RandomResize', sizes=[16], mode='cubic'), 'mode'),
@@ -185,6 +195,14 @@ ARGUMENTS = [
     (hook, dict(type='GradAugHook', begin=-1), 'begin'),
     (hook, dict(type='GradAugHook', begin=3, end=3), 'end'),
     (hook, dict(type='GradAugHook', beginn=1), 'beginn'),
+    (hook, dict(type='GradAugHook', begin=0.5), 'begin'),
+    (hook, dict(type='GradAugHook', begin='1'), 'begin'),
+    (hook, dict(type='GradAugHook', begin=True), 'begin'),
+    (hook, dict(type='GradAugHook', begin=None), 'begin'),
+    (hook, dict(type='GradAugHook', end=2.0), 'end'),
+    (hook, dict(type='GradAugHook', by_epoch='False'), 'by_epoch'),
+    (hook, dict(type='StuckRankHook', timeout=0), 'timeout'),
+    (hook, dict(type='StuckRankHook', timeout='300'), 'timeout'),
     (hook, dict(type='MeanTeacherHook', momentum=0.9), 'momentum'),
     (hook, dict(type='PretrainedBackboneHook', produced_bye='x'), 'produced_bye'),
     (hook, dict(type='WholeCheckpointHook', save_begin=-1), 'save_begin'),
@@ -194,6 +212,8 @@ ARGUMENTS = [
     (hook, dict(type='NonFiniteHook', max_skips=0), 'max_skips'),
     (hook, dict(type='StopOnSignalHook', code=1), 'code'),
     (hook, dict(type='DataCheckHook', readall=True), 'readall'),
+    (hook, dict(type='DataCheckHook', replace_broken=-1), 'replace_broken'),
+    (hook, dict(type='DataCheckHook', replace_broken=True), 'replace_broken'),
     (hook, dict(type='NoSuchHook'), 'NoSuchHook'),
     (DropBlock, dict(drop_prob=1.0), 'drop_prob'),
     (DropBlock, dict(drop_prob=0.1, block_size=0), 'block_size'),
@@ -506,6 +526,37 @@ def test_a_training_with_a_batch_of_one_is_warned_of(batch_size, training, capfd
     with pytest.raises(ValueError, match='more than 1 value per channel'):
         training(options=[f'train_dataloader.batch_size={batch_size}'])
     assert 'train_dataloader.drop_last=True' in ''.join(capfd.readouterr())
+
+
+def cut_off_image(*names):
+    def spoil(root):
+        for name in names:
+            (root / name).write_bytes((root / name).read_bytes()[:60])
+
+    return spoil
+
+
+def test_a_broken_image_of_the_validation_is_named(training):
+    broken = cut_off_image('test/n1/0.png')
+    with pytest.raises(RuntimeError, match=r'test/n1/0.png could not be loaded'):
+        training(
+            broken, ['default_hooks.data_check.replace_broken=9', 'optim_wrapper.optimizer.lr=1e-9']
+        )
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_broken_images_are_replaced_counted_and_named_if_asked_for(workers, training, capfd):
+    broken = cut_off_image('train/n1/0.png', 'train/n3/2.png')
+    options = [
+        f'train_dataloader.num_workers={workers}',
+        'default_hooks.data_check.replace_broken=2',
+    ]
+    assert (training(broken, options) / 'epoch_1.pth').is_file()
+    said = ''.join(capfd.readouterr())
+    assert 'train/n1/0.png' in said and 'train/n3/2.png could not be loaded: the next image' in said
+    assert '(2 broken so far, 2 may be)' in said
+    with pytest.raises(RuntimeError, match='1 others have been left out before'):
+        training(None, [*options[:1], 'default_hooks.data_check.replace_broken=1'])
 
 
 def test_there_are_at_least_a_hundred_cases():

@@ -1,11 +1,7 @@
-"""What each of two gloo processes runs in tests/test_engine/test_gradaug_distributed.py.
-
-``python two_ranks.py RANK FOLDER``: writes its findings to FOLDER/rank{RANK}.pth.
-"""
+"""What each of two gloo processes runs in tests/test_engine/test_gradaug_distributed.py."""
 
 import copy
 import logging
-import sys
 from types import SimpleNamespace
 
 import torch
@@ -22,43 +18,27 @@ from helpers import (
     student_and_teacher,
 )
 from mmengine.model import MMDistributedDataParallel, convert_sync_batchnorm
-from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
-from torch.distributed.nn.functional import all_reduce
+from two_ranks_proofs import CASES, DDP_OPTIONS, SyncBatchNormOnCPU, count_reductions, prove
 
 from mmgradaug.engine import GradAugDistributedDataParallel, GradAugHook
 from mmgradaug.slimming import subnetwork
 
 
-def count_reductions(ddp, counted):
-    def hook(group, bucket):
-        counted.append(bucket.index())
-        return allreduce_hook(group, bucket)
-
-    ddp.register_comm_hook(None, hook)
-
-
-def train(rank, gradaug, **options):
-    return train_model(rank, stock_and_gradaug(gradaug)[1], **options)
-
-
 def train_model(
     rank,
     model,
-    iterations=3,
-    accumulative_counts=1,
     batch=lambda iteration, rank: random_batch(seed=10 * iteration + rank),
     announce=announce_iteration,
     wrapper_type=GradAugDistributedDataParallel,
     **ddp_options,
 ):
-    """State after some steps, and how many reductions each iteration took. One batch a rank."""
+    """State after three steps, and how many reductions each iteration took. One batch a rank."""
     ddp = wrapper_type(model, **{'device_ids': [rank], **ddp_options})
     counted = []
     count_reductions(ddp, counted)
-    wrapper = sgd(ddp, lr=0.1, momentum=0.9, accumulative_counts=accumulative_counts)
-    wrapper.initialize_count_status(ddp, 0, iterations)
+    wrapper = sgd(ddp, lr=0.1, momentum=0.9)
     reductions, logs = [], []
-    for iteration in range(iterations):
+    for iteration in range(3):
         before = len(counted)
         announce(model, iteration)
         logs.append(ddp.train_step(batch(iteration, rank), wrapper))
@@ -78,23 +58,6 @@ def mean_teacher(rank, **options):
         device_ids=None,
         **options,
     )
-
-
-class SyncBatchNormOnCPU(torch.nn.SyncBatchNorm):
-    """What PyTorch's does, whose kernels have no CPU form; differentiable through the statistics."""
-
-    def forward(self, x):
-        dims, view = (0, 2, 3), (1, -1, 1, 1)
-        count = all_reduce(x.new_tensor(x.numel() / x.shape[1]))
-        mean = all_reduce(x.sum(dims)) / count
-        centred = x - mean.view(view)
-        var = all_reduce(centred.square().sum(dims)) / count
-        if self.track_running_stats:
-            self.num_batches_tracked.add_(1)
-            self.running_mean.lerp_(mean.detach(), self.momentum)
-            self.running_var.lerp_(var.detach() * count / (count - 1), self.momentum)
-        out = centred / (var.view(view) + self.eps).sqrt()
-        return out * self.weight.view(view) + self.bias.view(view)
 
 
 def sync_bn_subnetwork(rank):
@@ -134,6 +97,7 @@ def what_the_hook_says(rank):
         model=ddp,
         optim_wrapper=sgd(ddp),
         train_loop=None,
+        train_dataloader=SimpleNamespace(batch_sampler=None),
         seed=5 + rank,
         logger=logging.getLogger(),
     )
@@ -148,29 +112,14 @@ def what_the_hook_says(rank):
         return dict(seed=seed, refusal=str(error))
 
 
-def main(rank, folder):
-    torch.set_num_threads(1)
-    dist.init_process_group('gloo', init_method=f'file://{folder}/group', rank=rank, world_size=2)
+def find(rank):
     one_bucket = dict(bucket_cap_mb=100)
-    found = dict(
-        plain=train(rank, gradaug_config(), **one_bucket),
-        accumulated=train(
-            rank, gradaug_config(), iterations=5, accumulative_counts=2, **one_bucket
-        ),
-        broadcast=train(rank, gradaug_config(), broadcast_buffers=True),
-        no_subnets=train(rank, gradaug_config(num_subnets=0), **one_bucket),
-        find_unused=train(rank, gradaug_config(), find_unused_parameters=True),
-        bucket_view=train(rank, gradaug_config(), gradient_as_bucket_view=True),
-        small_buckets=train(rank, gradaug_config(), bucket_cap_mb=0.05),
-        depth=train(rank, gradaug_config(min_width=0.8, survival_prob=0.2), **one_bucket),
+    return dict(
+        plain=train_model(rank, stock_and_gradaug(gradaug_config())[1], **one_bucket),
         semi=train_model(rank, stock_and_semi()[1], batch=semi_batch, **one_bucket),
         mean_teacher=mean_teacher(rank, **one_bucket),
         hook=what_the_hook_says(rank),
         sync_bn=sync_bn_subnetwork(rank),
+        proofs={str(case): prove(case, rank) for case in CASES},
+        options={key: prove(CASES[-1], rank, **DDP_OPTIONS[key]) for key in DDP_OPTIONS},
     )
-    torch.save(found, f'{folder}/rank{rank}.pth')
-    dist.destroy_process_group()
-
-
-if __name__ == '__main__':
-    main(int(sys.argv[1]), sys.argv[2])

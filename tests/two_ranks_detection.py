@@ -1,16 +1,11 @@
-"""What each of two gloo processes runs in tests/test_models/test_detectors/test_gradaug_mask_rcnn.py.
-
-``python two_ranks_detection.py RANK FOLDER``: writes its findings to FOLDER/rank{RANK}.pth.
-"""
+"""What each of two gloo processes runs in tests/test_models/test_detectors/test_gradaug_mask_rcnn.py."""
 
 import copy
-import sys
 
 import torch
-import torch.distributed as dist
 from detection import build, random_batch, tiny_config
 from helpers import sgd
-from two_ranks import count_reductions
+from two_ranks_proofs import count_reductions
 
 from mmgradaug.engine import GradAugDistributedDataParallel
 
@@ -44,18 +39,11 @@ def train(rank, gradaug, iterations=2):
     return dict(state=copy.deepcopy(model.state_dict()), reductions=reductions, logs=logs)
 
 
-def main(rank, folder):
-    torch.set_num_threads(1)
-    dist.init_process_group('gloo', init_method=f'file://{folder}/group', rank=rank, world_size=2)
+def find(rank):
     found = {name: train(rank, gradaug) for name, gradaug in SETTINGS.items()}
     model = build(tiny_config('MaskRCNN', SETTINGS['soft_labels']))
     try:
         GradAugDistributedDataParallel(model, find_unused_parameters=False)
     except ValueError as error:
         found['refusal'] = str(error)
-    torch.save(found, f'{folder}/rank{rank}.pth')
-    dist.destroy_process_group()
-
-
-if __name__ == '__main__':
-    main(int(sys.argv[1]), sys.argv[2])
+    return found

@@ -8,9 +8,11 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='mmgradaug.WholeCheckpointHook', interval=1, max_keep_ckpts=2),
     data_check=dict(type='mmgradaug.DataCheckHook'),
+    weights_check=dict(type='mmgradaug.WeightsCheckHook'),
     exact_resume=dict(type='mmgradaug.ExactResumeHook'),
     non_finite=dict(type='mmgradaug.NonFiniteHook'),
     stop_on_signal=dict(type='mmgradaug.StopOnSignalHook'),
+    stuck_rank=dict(type='mmgradaug.StuckRankHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='VisualizationHook', enable=False),
     run_record=dict(type='mmgradaug.RunRecordHook'),  # run.json, which sweep and report read

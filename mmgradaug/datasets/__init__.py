@@ -2,7 +2,7 @@
 
 from mmgradaug.registry import DATASETS, register_missing
 
-from .annotation_check import AnnotationCheckHook, check_annotations
+from .annotation_check import AnnotationCheckHook, check_annotations, left_out_annotations
 from .cifar_c import CIFARC, cifar_c_file
 from .corruptions import CORRUPTIONS, SEVERITIES, Corrupt, corrupt
 from .cutout import Cutout
@@ -28,6 +28,7 @@ __all__ = [
     'STL10',
     'Shapes',
     'check_annotations',
+    'left_out_annotations',
     'cifar_c_file',
     'corrupt',
     'imagenet_c_folder',

@@ -1,9 +1,12 @@
 """Annotations of detection data sets that MMDetection answers with a traceback, or not at all."""
 
+import json
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, Optional
 
 from mmengine.dataset import BaseDataset
+from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from PIL import Image
@@ -16,11 +19,27 @@ SAMPLES, PICTURES = 200, 20  # how many annotations and image files are looked a
 
 @HOOKS.register_module()
 class AnnotationCheckHook(Hook):
-    """Looks at some annotations and images before the first iteration; see :func:`check_annotations`."""
+    """Looks at annotations and images before the first iteration.
+
+    See :func:`check_annotations` and :func:`left_out_annotations`; the main process does it.
+    """
 
     def before_train(self, runner: Runner) -> None:
-        for dataset in inner_datasets(runner.train_dataloader.dataset):
-            check_annotations(dataset)
+        found: list[Any] = [None]
+        if is_main_process():
+            problems, notices = [], []
+            for dataset in inner_datasets(runner.train_dataloader.dataset):
+                try:
+                    check_annotations(dataset)
+                    notices += left_out_annotations(dataset)
+                except ValueError as error:
+                    problems.append(str(error))
+            for notice in notices:
+                runner.logger.warning(notice)
+            found = [' '.join(problems)]
+        broadcast_object_list(found)
+        if found[0]:
+            raise ValueError(found[0])
 
 
 def check_annotations(dataset: BaseDataset) -> None:
@@ -43,6 +62,62 @@ def check_annotations(dataset: BaseDataset) -> None:
             _check_masks(info.get('instances') or [], load, where)
     for i in range(0, number, max(1, number // PICTURES)) if turns else ():
         _check_size(dataset.get_data_info(i))
+
+
+def left_out_annotations(dataset: BaseDataset) -> list[str]:
+    """Which annotations of a COCO file MMDetection leaves out without a word, a sentence each kind.
+
+    All are read. Nothing is said of datasets that are not from COCO files on this machine.
+
+    Raises:
+        ValueError: there are category ids or image ids that the file itself does not know.
+    """
+    path = Path(str(getattr(dataset, 'ann_file', '')))
+    if not hasattr(dataset, 'COCOAPI') or not path.is_file():
+        return []
+    content = json.loads(path.read_text())
+    names = {each['id']: each['name'] for each in content.get('categories', [])}
+    images = {each['id']: each for each in content.get('images', [])}
+    used = set(dataset.metainfo.get('classes', ()))
+    kinds: dict[str, list[Any]] = {}
+    for annotation in content.get('annotations', []):
+        found = _why_left_out(annotation, names, images, used)
+        if found is not None:
+            kinds.setdefault(found[0], []).append(found[1])
+    said = []
+    for kind, shown in sorted(kinds.items()):
+        some = list(dict.fromkeys(map(str, shown)))
+        more = ', ...' if len(some) > 5 else ''
+        said.append(f'{path}: {len(shown)} annotations have {kind} ({", ".join(some[:5])}{more})')
+    wrong = [sentence for sentence in said if WRONG in sentence]
+    if wrong:
+        raise ValueError(f'{" ".join(wrong)}. Mend the file')
+    return [f'{sentence}: they are left out' for sentence in said]
+
+
+WRONG = 'which the file does not know'
+
+
+def _why_left_out(
+    annotation: dict[str, Any], names: dict[Any, str], images: dict[Any, Any], used: set[str]
+) -> Optional[tuple[str, Any]]:
+    """In which way an annotation cannot be learned from, and what to show of it; None if it can."""
+    number, category = annotation.get('id'), annotation.get('category_id')
+    image = images.get(annotation.get('image_id'))
+    if 'segments_info' in annotation:  # panoptic
+        return None
+    if category not in names:
+        return f'a category_id {WRONG}', category
+    if image is None:
+        return f'an image_id {WRONG}', annotation.get('image_id')
+    if names[category] not in used:
+        return 'a category that metainfo.classes does not have', names[category]
+    x, y, width, height = annotation['bbox']
+    if width < 1 or height < 1 or annotation.get('area', 1) <= 0:
+        return 'a box or an area below one pixel, ids', number
+    if min(x + width, image['width']) <= max(x, 0) or min(y + height, image['height']) <= max(y, 0):
+        return 'a box outside of the image, ids', number
+    return None
 
 
 def _all_steps(steps: Any) -> Iterator[Any]:

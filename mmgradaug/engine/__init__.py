@@ -12,6 +12,8 @@ from .non_finite_hook import NonFiniteHook
 from .pretrained_backbone_hook import PretrainedBackboneHook
 from .run_record_hook import RunRecordHook
 from .stop_on_signal_hook import StopOnSignalHook
+from .stuck_rank_hook import StuckRankHook
+from .weights_check_hook import WeightsCheckHook
 from .whole_checkpoint_hook import WholeCheckpointHook
 
 __all__ = [
@@ -26,6 +28,8 @@ __all__ = [
     'PretrainedBackboneHook',
     'RunRecordHook',
     'StopOnSignalHook',
+    'StuckRankHook',
+    'WeightsCheckHook',
     'WholeCheckpointHook',
     'gradaug_step',
 ]

@@ -4,12 +4,12 @@ import difflib
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
-from mmengine.registry import HOOKS
+from mmengine.registry import DATASETS, HOOKS
 from mmengine.runner import Runner
 
-from mmgradaug.config_types import short_name
+from mmgradaug.config_types import class_of, default_scope, short_name
 
 # What MMEngine reads at the top of a config.
 KNOWN = {
@@ -48,6 +48,7 @@ def problems_of(cfg: dict[str, Any], stages: Sequence[str] = ('train', 'val', 't
         *_work_dir(cfg),
         *_annotations(cfg, stages),
         *_classes(cfg),
+        *_datasets_keys(cfg),
     ]
 
 
@@ -154,6 +155,34 @@ def _classes(cfg: dict[str, Any]) -> Iterator[str]:
                 f'metainfo of {short_name(dataset)}: classes is the string {classes!r}, neither a file nor a list '
                 f"of names: write classes=('{classes}',), with the comma"
             )
+
+
+def _datasets_keys(cfg: dict[str, Any]) -> Iterator[str]:
+    """Arguments that a data set's class does not take, mostly left by the config that it inherits from."""
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        dataset = (cfg.get(name) or {}).get('dataset') or {}
+        kind = class_of(dataset, DATASETS, default_scope(cfg, 'mmpretrain')) if dataset else None
+        known = _arguments(kind) if isinstance(kind, type) else None
+        for key in [key for key in dataset if known and key not in (*known, 'type', '_scope_')]:
+            near = difflib.get_close_matches(key, known or (), n=1)
+            hint = f'do you mean {near[0]}? ' if near else ''
+            yield (
+                f'{name}.dataset: {short_name(dataset)} takes no {key!r}: {hint}If the config that _base_ '
+                f"names has it, for another data set, write dataset=dict(_delete_=True, type='"
+                f"{short_name(dataset)}', ...) with all that yours needs"
+            )
+
+
+def _arguments(kind: type) -> Optional[set[str]]:
+    """The names that a class takes, through the ``**kwargs`` of its bases; None if any."""
+    names: set[str] = set()
+    for each in kind.__mro__[:-1]:
+        if '__init__' in vars(each):
+            parameters = inspect.signature(vars(each)['__init__']).parameters.values()
+            names |= {parameter.name for parameter in parameters}
+            if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters):
+                return names
+    return None
 
 
 def _with_metainfo(part: Any) -> Iterator[Mapping[str, Any]]:

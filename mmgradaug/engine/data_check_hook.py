@@ -8,10 +8,13 @@ import numpy as np
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
+from mmengine.runner import BaseLoop, Runner
 from torch import nn
+from torch.utils.data import DataLoader
 
 from mmgradaug.registry import HOOKS
+
+from .placed_batches import NamedDataset, smallest_batch
 
 
 @HOOKS.register_module()
@@ -20,35 +23,80 @@ class DataCheckHook(Hook):
 
     In a config: ``default_hooks = dict(data_check=dict(type='mmgradaug.DataCheckHook'), ...)``. A class
     folder that is missing shifts all labels after it, and a wrong accuracy looks like any other. The first
-    process also reads all annotations of the training data once (COCO: some ten seconds).
+    process also reads all annotations of the training data once (COCO: some ten seconds). An image that
+    cannot be loaded is named, in validation and test too.
 
     Args:
         read_all: look at every image's annotation, not at the classes alone.
+        replace_broken: how many images of the training data may be broken, on each rank: in place of such
+            a one the next one is taken, which is logged. None by default: the first one ends the training.
+            In validation and test none may be, as the figures would be of other images.
 
     Raises:
-        ValueError: before the first iteration or test; it names what differs and says what to write.
+        TypeError, ValueError: before the first iteration or test; it names what differs and says what to
+            write.
+        RuntimeError: an image cannot be loaded.
     """
 
     # After the hooks that build or convert, before a checkpoint is loaded.
     priority = 'LOW'
 
-    def __init__(self, read_all: bool = True) -> None:
+    def __init__(self, read_all: bool = True, replace_broken: int = 0) -> None:
+        if (
+            isinstance(replace_broken, bool)
+            or not isinstance(replace_broken, int)
+            or replace_broken < 0
+        ):
+            raise ValueError(
+                f'DataCheckHook: replace_broken is a number of images, 0 or more, got {replace_broken!r}'
+            )
         self.read_all = read_all
+        self.replace_broken = replace_broken
+        self._reported: set[int] = set()
 
     def before_train(self, runner: Runner) -> None:
+        if self.replace_broken:
+            dataset = runner.train_dataloader.dataset
+            if not isinstance(dataset, NamedDataset):
+                raise TypeError(
+                    'DataCheckHook: replace_broken needs the data loading of ExactResumeHook: write '
+                    "default_hooks=dict(exact_resume=dict(type='mmgradaug.ExactResumeHook'), ...)"
+                )
+            dataset.replace_broken = self.replace_broken
         found = [list(self._training_problems(runner)) if is_main_process() else None]
         broadcast_object_list(found)
         _refuse(found[0])
-        loader = runner.train_dataloader
-        size = getattr(loader.batch_sampler, 'batch_size', None)
-        sampler = loader.batch_sampler.sampler if size else None
-        ends_in_one = size and not loader.batch_sampler.drop_last and len(sampler) % size == 1
-        if size == 1 or (ends_in_one and isinstance(runner.train_loop, EpochBasedTrainLoop)):
+        if smallest_batch(runner) == 1:
             runner.logger.warning(
-                f'{"every batch" if size == 1 else "the last batch of an epoch"} is of one image: a batch '
+                'the last batch of an epoch, or every batch, is of one image: a batch '
                 'norm that sees one value of a channel fails, of more computes statistics of one image. '
                 'Write train_dataloader.drop_last=True or another train_dataloader.batch_size'
             )
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: Optional[dict[str, Any]] = None,
+    ) -> None:
+        if not self.replace_broken:
+            return
+        dataset = runner.train_dataloader.dataset
+        broken = set(np.flatnonzero(np.frombuffer(dataset.broken, np.int8)).tolist())
+        if broken != self._reported:
+            names = [dataset.name(index) for index in sorted(broken - self._reported)]
+            runner.logger.warning(
+                f'{", ".join(names)} could not be loaded: the next image was taken instead '
+                f'({len(broken)} broken so far, {self.replace_broken} may be)'
+            )
+            self._reported = broken
+
+    def before_val(self, runner: Runner) -> None:
+        _name_broken(runner.val_dataloader)
+
+    def before_test(self, runner: Runner) -> None:
+        _name_broken(runner.test_dataloader)
 
     def _training_problems(self, runner: Runner) -> Iterator[str]:
         dataset = runner.train_dataloader.dataset
@@ -66,6 +114,8 @@ class DataCheckHook(Hook):
             )
         elif self.read_all:
             yield from wrong_annotations(dataset, outputs)
+        if isinstance(runner._val_loop, BaseLoop) and outputs is not None:
+            yield from impossible_topk(runner.val_loop.evaluator.metrics, outputs)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """A tested or resumed checkpoint knows the classes that it was trained on."""
@@ -79,6 +129,12 @@ class DataCheckHook(Hook):
         if runner._resume and isinstance(runner._train_loop, BaseLoop):
             classes = _classes(runner.train_dataloader.dataset)
             _refuse(list(differing(trained, classes, "the checkpoint's training", 'training')))
+
+
+def _name_broken(loader: DataLoader) -> None:
+    if not isinstance(loader.dataset, NamedDataset):
+        # A DataLoader's own __setattr__ refuses another dataset, for the sake of the samplers made for it.
+        object.__setattr__(loader, 'dataset', NamedDataset(loader.dataset))
 
 
 def differing(
@@ -101,6 +157,18 @@ def differing(
         'numbers in the order of the names, so all would be wrong. Mend the folders or annotations, or '
         f'give {other_name}_dataloader.dataset.metainfo.classes the same names'
     )
+
+
+def impossible_topk(metrics: Sequence[Any], num_classes: int) -> Iterator[str]:
+    """Metrics that ask for the best five of three classes, which fail after the first epoch."""
+    for metric in metrics:
+        topk = getattr(metric, 'topk', None)
+        if isinstance(topk, (list, tuple)) and max(topk, default=0) > num_classes:
+            kind = type(metric).__name__
+            yield (
+                f'the val_evaluator {kind} has topk={tuple(topk)}, but the network tells {num_classes} classes '
+                f"apart: write val_evaluator=dict(type='{kind}', topk=(1,)), and the same test_evaluator"
+            )
 
 
 def wrong_annotations(dataset: Any, num_classes: Optional[int]) -> Iterator[str]:

@@ -9,12 +9,16 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import IterBasedTrainLoop, Runner
+from torch import nn
 
 from mmgradaug.registry import HOOKS
-from mmgradaug.subnets import Schedule
+from mmgradaug.slimming import SlimmingError
+from mmgradaug.slimming.planning import check_sizes
+from mmgradaug.subnets import Schedule, drawn_sizes
 
 from .gradaug_distributed import GradAugDistributedDataParallel
 from .gradaug_model import GradAugMixin
+from .placed_batches import smallest_batch
 
 
 @HOOKS.register_module()
@@ -29,7 +33,9 @@ class GradAugHook(Hook):
         by_epoch: False counts ``begin`` and ``end`` in iterations.
 
     Raises:
-        ValueError: the schedule is empty, or not of whole numbers.
+        ValueError: the schedule is empty, or not of whole numbers; or, before training, the last batch of an
+            epoch is of one image, of which a batch norm has no statistics at a size that ``transforms`` may
+            draw.
         TypeError, RuntimeError: before the first iteration, if the run would not be GradAug training
             as configured. The message says what to write.
     """
@@ -37,6 +43,8 @@ class GradAugHook(Hook):
     priority = 'NORMAL'
 
     def __init__(self, begin: int = 0, end: Optional[int] = None, by_epoch: bool = True) -> None:
+        if not isinstance(by_epoch, bool):
+            raise TypeError(f'GradAugHook: by_epoch is True or False, got {by_epoch!r}')
         self._schedule = Schedule(begin, end, 'GradAugHook')
         self.begin = begin
         self.end = end
@@ -82,6 +90,8 @@ class GradAugHook(Hook):
         self._seed = int(seed)
         self._model = model
         sampler = model.subnet_sampler
+        if sampler.num_subnets and smallest_batch(runner) == 1:
+            self._check_single_images(model)
         runner.logger.info(f'GradAug: {sampler.describe()}, draws from seed {self._seed}')
         if torch.backends.cudnn.benchmark and sampler.num_subnets:
             runner.logger.warning(
@@ -89,6 +99,18 @@ class GradAugHook(Hook):
                 'iteration: expect it to be slow and to grow in memory. Write '
                 'env_cfg = dict(cudnn_benchmark=False)'
             )
+
+    def _check_single_images(self, model: GradAugMixin) -> None:
+        """A batch of one image passes at its own size, and fails where a smaller one comes down to one pixel."""
+        if any(isinstance(module, nn.SyncBatchNorm) for module in model.modules()):
+            return  # its batch is that of all ranks
+        try:
+            check_sizes(model, model.channel_plan, drawn_sizes(model.subnet_sampler.transform), 1)
+        except SlimmingError as error:
+            raise ValueError(
+                f'the last batch of an epoch is of one image: write train_dataloader.drop_last=True, or another '
+                f'train_dataloader.batch_size. {error}'
+            ) from error
 
     def _check_schedule(self, runner: Runner) -> None:
         whole_training = self.begin == 0 and self.end is None

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Optional
 
 import numpy as np
 import torch
+from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_rank
 from mmengine.registry import DATA_SAMPLERS
 from mmengine.runner import Runner
@@ -53,52 +54,52 @@ class PlacedIndices(NamedTuple):
     indices: list[int]
 
 
-class PlacedDataset(Dataset):
-    """A dataset whose augmentation is a function of (seed, rank, place of the batch).
-
-    So it does not matter which worker process loads a batch, how many there are, and what they have
-    loaded before. To everything else it is the dataset that it is made of.
+class NamedDataset(Dataset):
+    """A dataset that names the image which cannot be loaded; to everything else what it is made of.
 
     Args:
         dataset: map-style.
-        seed: of the run.
-        rank: of the process.
     """
 
-    OWN = ('dataset', 'seed', 'rank')
+    OWN = ('dataset', 'seed', 'rank', 'replace_broken', 'broken')
 
-    def __init__(self, dataset: Dataset, seed: int, rank: int) -> None:
-        self.dataset, self.seed, self.rank = dataset, seed, rank
-
-    def __getitems__(self, batch: PlacedIndices) -> list[Any]:
-        """What a DataLoader calls for a batch."""
-        with draws_of(self.seed, BATCH, self.rank, batch.epoch, batch.position):
-            if callable(getattr(self.dataset, '__getitems__', None)):
-                return self.dataset.__getitems__(batch.indices)
-            return [self._load(index) for index in batch.indices]
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.replace_broken = 0
+        # One byte an image, which worker processes share.
+        self.broken = torch.multiprocessing.RawArray('b', len(dataset))
 
     def _load(self, index: int) -> Any:
-        try:
-            return self.dataset[index]
-        except Exception as error:
-            raise RuntimeError(
-                f'{self._name(index)} could not be loaded ({type(error).__name__}: {error}). Mend or '
-                'remove it'
-            ) from error
+        for other in range(index, index + 1 + self.replace_broken):
+            other %= len(self.dataset)
+            try:
+                return self.dataset[other]
+            except Exception as error:
+                self.broken[other] = 1
+                if sum(self.broken) > self.replace_broken:
+                    text = (
+                        f'{self.name(other)} could not be loaded ({type(error).__name__}: {error}).'
+                    )
+                    if self.replace_broken:
+                        text += (
+                            f' {self.replace_broken} others have been left out before: no more are.'
+                        )
+                    raise RuntimeError(f'{text} Mend or remove it') from error
 
-    def _name(self, index: int) -> str:
+    def name(self, index: int) -> str:
+        """The file of an image, or its number where that is not known."""
         try:
             return str(self.dataset.get_data_info(index)['img_path'])
         except Exception:  # a dataset of another kind, or one that cannot say even that
             return f'image {index} of {type(self.dataset).__name__}'
 
     def __getitem__(self, index: int) -> Any:
-        return self.dataset[index]
+        return self._load(index)
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> 'PlacedDataset':
+    def __deepcopy__(self, memo: dict[int, Any]) -> 'NamedDataset':
         return self  # MMEngine copies the config of a data loader, in which this lies
 
     def __getattr__(self, name: str) -> Any:
@@ -112,6 +113,30 @@ class PlacedDataset(Dataset):
             super().__setattr__(name, value)
         else:
             setattr(self.dataset, name, value)
+
+
+class PlacedDataset(NamedDataset):
+    """A dataset whose augmentation is a function of (seed, rank, place of the batch).
+
+    So it does not matter which worker process loads a batch, how many there are, and what they have
+    loaded before.
+
+    Args:
+        dataset: map-style.
+        seed: of the run.
+        rank: of the process.
+    """
+
+    def __init__(self, dataset: Dataset, seed: int, rank: int) -> None:
+        super().__init__(dataset)
+        self.seed, self.rank = seed, rank
+
+    def __getitems__(self, batch: PlacedIndices) -> list[Any]:
+        """What a DataLoader calls for a batch."""
+        with draws_of(self.seed, BATCH, self.rank, batch.epoch, batch.position):
+            if callable(getattr(self.dataset, '__getitems__', None)):
+                return self.dataset.__getitems__(batch.indices)
+            return [self._load(index) for index in batch.indices]
 
 
 class PlacedBatchSampler(Sampler):
@@ -228,3 +253,12 @@ def placed_loader(runner: Runner) -> DataLoader:
     different = runner._randomness_cfg.get('diff_rank_seed', False)
     with draws_of(runner.seed, ORDER):  # with diff_rank_seed a sampler draws its seed
         return runner.build_dataloader(config, seed=runner.seed, diff_rank_seed=different)
+
+
+def smallest_batch(runner: Runner) -> Optional[int]:
+    """How many images the smallest batch of the training has, on this rank; None if it cannot be known."""
+    batches = runner.train_dataloader.batch_sampler
+    size = getattr(batches, 'batch_size', None)
+    if size is None or batches.drop_last or isinstance(batches.sampler, InfiniteSampler):
+        return size
+    return len(batches.sampler) % size or size

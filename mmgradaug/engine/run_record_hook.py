@@ -32,7 +32,8 @@ class RunRecordHook(Hook):
 
     The main process writes it at every evaluation and checkpoint, at the end, and in between every ten seconds;
     each time the whole file is replaced, so a reader never sees half of it. A resumed training goes on
-    with the file from the iteration of its checkpoint. Our configs have the hook in ``default_hooks``; in a
+    with the file from the iteration of its checkpoint. A disk
+    that refuses costs a warning, not the training. Our configs have the hook in ``default_hooks``; in a
     config of your own write ``default_hooks = dict(run_record=dict(type='mmgradaug.RunRecordHook'))``.
 
     The file is an object with
@@ -186,7 +187,12 @@ class RunRecordHook(Hook):
         data['seconds_per_iteration'] = statistics.median(times) if times else None
         data['train_seconds'] = math.fsum(w['total_seconds'] or 0.0 for w in training)
         data['peak_memory_mb'] = max(data['peak_memory_mb'], _memory_mb())
-        write_json(self._file(runner), data)
+        try:
+            write_json(self._file(runner), data)
+        except OSError as error:
+            runner.logger.warning(
+                f'{RECORD} could not be written ({error}); the next time it will be with all of it'
+            )
         self._written = time.monotonic()
 
     @staticmethod

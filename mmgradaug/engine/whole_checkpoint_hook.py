@@ -9,12 +9,14 @@ from typing import Any, Callable, Union
 from mmengine.dist import broadcast_object_list, is_main_process, master_only
 from mmengine.fileio import LocalBackend, get_file_backend, register_backend
 from mmengine.hooks import CheckpointHook
+from mmengine.logging import MMLogger
 from mmengine.runner import BaseLoop, Runner
+from mmengine.visualization import LocalVisBackend
 
 from mmgradaug.checkpoint import newest_whole_checkpoint
+from mmgradaug.files import PARTIAL, write_whole
 from mmgradaug.registry import HOOKS
 
-PARTIAL = '.partial'
 INTERRUPTED = 'interrupted.pth'
 
 
@@ -22,28 +24,7 @@ class WholeFileBackend(LocalBackend):
     """MMEngine's backend of local files, except that a file is whole or not there, whenever it is looked at."""
 
     def put(self, obj: Union[bytes, memoryview], filepath: Union[str, Path]) -> None:
-        """Write beside the place, flush to the disk, move into the place.
-
-        Raises:
-            OSError: what the disk says; a file that was there before is still there, as it was.
-        """
-        path = Path(filepath)
-        beside = path.with_name(path.name + PARTIAL)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with beside.open('wb') as file:
-                file.write(obj)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, path)
-        except OSError:
-            beside.unlink(missing_ok=True)  # a full disk needs the room
-            raise
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # or a power failure could undo the move
-        finally:
-            os.close(folder)
+        write_whole(Path(filepath), obj)
 
 
 register_backend('mmgradaug.whole', WholeFileBackend, force=True)
@@ -62,7 +43,7 @@ class WholeCheckpointHook(CheckpointHook):
     - ``resume=True`` without a file takes the newest whole checkpoint and says which it skipped and why.
       If files lie there and none is whole, it raises instead of starting afresh.
     - A disk that refuses costs one warning; the next interval tries again. The run fails only if its last
-      state could not be saved.
+      state could not be saved. The log of scalars goes without what could not be written.
     - Before a save it calls the hooks' ``before_save_on_all_ranks(runner)``, on every rank.
 
     What is saved is the same, key by key. Remote folders are written as MMEngine writes them.
@@ -121,8 +102,12 @@ class WholeCheckpointHook(CheckpointHook):
             if isinstance(get_file_backend(self.out_dir or runner.work_dir), LocalBackend):
                 self.backend_args = dict(backend='mmgradaug.whole')
         super().before_train(runner)
+        for backend in runner.visualizer._vis_backends.values():
+            if isinstance(backend, LocalVisBackend):
+                for name in ('add_scalar', 'add_scalars'):
+                    setattr(backend, name, _OutlivesDisk(getattr(backend, name), runner.logger))
         if is_main_process() and isinstance(self.file_backend, LocalBackend):
-            for left_over in Path(self.out_dir).glob(f'*.pth{PARTIAL}'):
+            for left_over in Path(self.out_dir).glob(f'*.pth.*{PARTIAL}'):
                 left_over.unlink()  # a run was killed while it wrote
 
     def after_train(self, runner: Runner) -> None:
@@ -253,7 +238,7 @@ class WholeCheckpointHook(CheckpointHook):
         name = self.last_ckpt
         if isinstance(self.file_backend, LocalBackend):
             name = os.path.relpath(self.last_ckpt, runner.work_dir)
-        WholeFileBackend().put(name.encode(), Path(runner.work_dir) / 'last_checkpoint')
+        write_whole(Path(runner.work_dir) / 'last_checkpoint', name)
 
     @master_only
     def _remove(self, path: str) -> None:
@@ -261,6 +246,23 @@ class WholeCheckpointHook(CheckpointHook):
             self.file_backend.remove(path)
         elif self.file_backend.isdir(path):  # DeepSpeed's
             self.file_backend.rmtree(path)
+
+
+class _OutlivesDisk:
+    """A function that writes; where the disk refuses, that is said, once for each time in a row."""
+
+    def __init__(self, write: Callable[..., None], logger: MMLogger) -> None:
+        self.write, self.logger = write, logger
+        self.failed = False
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            self.write(*args, **kwargs)
+            self.failed = False
+        except OSError as error:
+            if not self.failed:
+                self.logger.warning(f'scalars are not logged while the disk refuses them ({error})')
+            self.failed = True
 
 
 class _RemovesLater:

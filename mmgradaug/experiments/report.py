@@ -46,10 +46,15 @@ def grid(made: Grid) -> Part:
     return dict(kind='grid', grid=made, markdown=as_markdown(made), wide=wide)
 
 
-def picture(figure: Any, name: str, caption: str, badge: str = '') -> Part:
+def picture(figure: Any, name: str, caption: str) -> Part:
+    """About as wide as it was drawn, so that its text is of the page's size and can be read on a phone."""
     png, svg = pictures.as_png(figure), pictures.as_svg(figure, name)
+    inches = figure.get_size_inches()[0]
+    svg = svg.replace(
+        '<svg ', f'<svg style="width: {115 * inches:.0f}px; min-width: {62 * inches:.0f}px" ', 1
+    )
     pictures.close(figure)
-    return dict(kind='picture', name=name, png=png, svg=svg, caption=caption, badge=badge)
+    return dict(kind='picture', name=name, png=png, svg=svg, caption=caption)
 
 
 def compose(found: Found, title: str) -> list[Part]:
@@ -57,7 +62,7 @@ def compose(found: Found, title: str) -> list[Part]:
     body: list[Part] = []
     contents = []
     for group in found.groups:
-        contents.append((f'{group.title} ({group.badge}). {verdict(group)}', group.anchor))
+        contents.append((f'{group.title} ({group.badge})', group.anchor))
         body += group_parts(group)
     table2 = next(table for table in TABLES if table.name == 'table2')
     if found.evaluations.get('cost') or any(_has_run(table2, g) for g in found.groups):
@@ -120,7 +125,7 @@ def curves(group: Group) -> list[Part]:
     for metric in group.metrics[:2]:
         lines = _lines(group, keys, costs, lambda result, m=metric: result.curves.get(m, []))
         if lines:
-            shown_panels.append(Panel(metric_name(metric), lines, metric_name(metric)))
+            shown_panels.append(Panel('', lines, metric_name(metric)))
     losses = _lines(group, keys, costs, lambda result: result.loss)
     if losses and all(y > 0 for line in losses for _, y in line.points):
         losses = [line._replace(deviations=None) for line in losses]
@@ -133,7 +138,7 @@ def curves(group: Group) -> list[Part]:
     if len(group.results) > MOST_CURVES:
         caption += f' The first {MOST_CURVES} of {len(group.results)} methods.'
     figure = pictures.panels(shown_panels, x_label, group.badge)
-    return [picture(figure, f'{group.anchor}-curves', caption, group.badge)]
+    return [picture(figure, f'{group.anchor}-curves', caption)]
 
 
 def _lines(group: Group, keys: Sequence[str], costs: dict[str, float], of: Any) -> list[Line]:
@@ -170,7 +175,7 @@ def figure2(table: Table, group: Group) -> list[Part]:
     if not parts:
         return []
     figure = pictures.panels(parts, '', group.badge, markers=True)
-    return [picture(figure, f'{group.anchor}-{table.name}', 'Mean over seeds.', group.badge)]
+    return [picture(figure, f'{group.anchor}-{table.name}', 'Mean over seeds.')]
 
 
 def evaluation_parts(found: Found) -> list[tuple[str, str, list[Part]]]:

@@ -7,7 +7,7 @@ from typing import Any, Optional
 from mmgradaug.grids import Grid
 
 from .results import Difference, Found, Group, Result, difference, mean_and_deviation
-from .tables import EQUAL_COST, METRICS, TOP1, Row, Table, baseline_of
+from .tables import EQUAL_COST, METRICS, ROWS, TOP1, Row, Table, baseline_of
 
 NO_RUN, NOTHING = 'no run', '–'
 
@@ -60,11 +60,22 @@ def ordered_keys(group: Group) -> list[str]:
 
 
 def label_of(group: Group, key: str) -> str:
+    """The method; where several have the same, also on which data, or else its key."""
+    label = _label(group, key)
+    twins = [other for other in group.results if _label(group, other) == label]
+    if len(twins) < 2:
+        return label
+    datasets = [ROWS[k].dataset for k in (t.removesuffix(EQUAL_COST) for t in twins) if k in ROWS]
+    if len(set(datasets)) == len(twins):
+        return f'{label} ({ROWS[key.removesuffix(EQUAL_COST)].dataset})'
+    return f'{label} ({key})'
+
+
+def _label(group: Group, key: str) -> str:
     label = group.results[key][0].label
     if key.endswith(EQUAL_COST) and 'equal cost' not in label:
         label += ', equal cost'
-    labels = [results[0].label for results in group.results.values()]
-    return label if labels.count(label) < 2 else f'{label} ({key})'
+    return label
 
 
 def summary(group: Group) -> Grid:

@@ -2,7 +2,13 @@
 
 from mmgradaug.registry import MODELS, register_missing
 
-from .backbones import PyramidNet, SlimmableResNet, SlimmableResNetCIFAR, WideResNet
+from .backbones import (
+    EfficientNetLite,
+    PyramidNet,
+    SlimmableResNet,
+    SlimmableResNetCIFAR,
+    WideResNet,
+)
 from .gradaug_classifier import GradAugClassifier
 from .gradaug_semi_classifier import GradAugSemiClassifier
 from .mean_teacher_classifier import MeanTeacherClassifier
@@ -10,6 +16,7 @@ from .semi_supervised import SemiClsDataPreprocessor
 from .subnetwork_classifier import SubnetworkClassifier
 
 __all__ = [
+    'EfficientNetLite',
     'GradAugClassifier',
     'GradAugDetector',
     'GradAugMaskRCNN',

@@ -31,12 +31,41 @@ def rearrangement(labels: Labels, call: Call) -> Factors:
 
 
 @operation_rule(
-    'pixel_shuffle', 'pixel_unshuffle', 'channel_shuffle', 'im2col', 'repeat',
-    'unfold', 'diagonal', 'rot90', 'native_channel_shuffle',
+    'channel_shuffle', 'im2col', 'repeat', 'unfold', 'diagonal', 'rot90', 'native_channel_shuffle',
 )  # fmt: skip
 def movement(labels: Labels, call: Call) -> Factors:
     spread = [f.expand(call.shapes[0]) for f in call.shadows[0].factors]
     return [_noted(labels, [call.operation(f, *call.args[1:], **call.kwargs) for f in spread])]
+
+
+@operation_rule('pixel_shuffle', 'pixel_unshuffle')
+def pixels(labels: Labels, call: Call) -> Factors:
+    """The r x r channels that become the pixels of one channel, or come from them, exist together."""
+    dims, square = call.results[0].dim(), call.args[1] ** 2
+    moved = []
+    for factor in call.shadows[0].factors:
+        if dims - 3 in varying(factor):
+            if call.operation.overloadpacket is aten.pixel_shuffle:
+                split = factor.unflatten(dims - 3, (-1, square))
+                factor = labels.merge_along(split, [dims - 2]).squeeze(dims - 2)
+            else:
+                factor = factor.repeat_interleave(square, dims - 3)
+        moved.append(factor)
+    return [_noted(labels, moved)]
+
+
+@operation_rule('glu')
+def gated(labels: Labels, call: Call) -> Factors:
+    """The second half of the channels gates the first; each half keeps its own first channels."""
+    dims = len(call.shapes[0])
+    dim = call.argument(1, 'dim', -1) % dims
+    halves: list[list[Tensor]] = [[], []]
+    for factor in call.shadows[0].factors:
+        pieces = factor.chunk(2, dim) if dim in varying(factor) else (factor, factor)
+        labels.split_off([factor], pieces)
+        for half, piece in zip(halves, pieces):
+            half.append(piece)
+    return [labels.combine([Shadow(half) for half in halves], [call.results[0].shape] * 2, dims)]
 
 
 @operation_rule('constant_pad_nd')

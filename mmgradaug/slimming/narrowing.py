@@ -128,9 +128,9 @@ def _narrow(model: nn.Module, plan: ChannelPlan, kept: Kept, changes: _Changes) 
                     f'dimension {dim} when the sub-networks were planned: is it inside the context of a '
                     'sub-network of another model that shares it? If layers were replaced, plan again'
                 )
-            value = _first(value, dim, selection, kept)
-        if value is not tensors[attribute]:
-            changes.set(tensors, attribute, value)
+        first = _first(value, selections, kept)
+        if first is not value:
+            changes.set(tensors, attribute, first)
     splits, slices = plan.splits(kept, model.training), plan.slices(kept, model.training)
     _refuse_checkpointing(modules, [*splits, *slices])
     for name in plan.modules:
@@ -217,13 +217,16 @@ def _split_as_planned(module: nn.Module, calls: list[Any], slices: list[Any]) ->
     return split_as_planned
 
 
-def _first(value: Tensor, dim: int, selection: Selection, kept: Kept) -> Tensor:
-    number, indices = kept.count(selection), kept.indices(selection)
-    if number == len(selection):
+def _first(value: Tensor, selections: list[tuple[int, Selection]], kept: Kept) -> Tensor:
+    shape = list(value.shape)
+    for dim, selection in selections:
+        shape[dim], indices = kept.count(selection), kept.indices(selection)
+        if indices is not None:
+            value = value.index_select(dim, torch.from_numpy(indices).to(value.device))
+    if shape == list(value.shape):
         return value
-    if indices is None:
-        return value.narrow(dim, 0, number)
-    return value.index_select(dim, torch.from_numpy(indices).to(value.device))
+    # One view for all dimensions, so that the backward pass fills one full gradient, not one for each of them.
+    return value.as_strided(shape, value.stride())
 
 
 def possible_counts(plan: ChannelPlan, name: str, module: nn.Module, kept: Kept) -> list[str]:

@@ -105,10 +105,12 @@ def _make_plan(
     return plan
 
 
-def check_sizes(model: nn.Module, plan: ChannelPlan, sizes: Sequence[tuple[int, int]]) -> None:
-    """Check that a model takes images of each of these (height, width).
+def check_sizes(
+    model: nn.Module, plan: ChannelPlan, sizes: Sequence[tuple[int, int]], batch: int = 2
+) -> None:
+    """Check that a model takes ``batch`` images of each of these (height, width).
 
-    Its smallest batch of images, with their size changed, is run in training mode, the full network.
+    The plan's example, with number and size of the images changed, is run in training mode, the full network.
 
     Raises:
         SlimmingError: it does not; the message names the size and the layer.
@@ -127,12 +129,13 @@ def check_sizes(model: nn.Module, plan: ChannelPlan, sizes: Sequence[tuple[int, 
         running.clear()
         try:
             with _quiet():
-                plan.forward(trial, images.new_zeros(*images.shape[:2], *size), *rest)
+                plan.forward(trial, images.new_zeros(batch, images.shape[1], *size), *rest)
         except Exception as error:
             layer = next((name for name in reversed(running) if name), type(model).__name__)
             raise SlimmingError(
-                f'{type(model).__name__} cannot take images of {size[0]} x {size[1]} pixels, which '
-                f'transforms may draw: its {layer!r} fails with {type(error).__name__}: {error}. '
+                f'{type(model).__name__} cannot take {"a single image" if batch == 1 else "images"} of '
+                f'{size[0]} x {size[1]} pixels, which transforms may draw: its {layer!r} '
+                f'fails with {type(error).__name__}: {error}. '
                 'Leave that size out, or choose one that the network can take (many need multiples of 32)'
             ) from error
 

@@ -22,8 +22,8 @@ class Schedule:
     owner: str = 'GradAug'
 
     def __post_init__(self) -> None:
-        for value in (self.begin, self.end):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+        for value in (self.begin, 0 if self.end is None else self.end):
+            if isinstance(value, bool) or not isinstance(value, int):
                 raise ValueError(
                     f'{self.owner}: begin={self.begin!r}, end={self.end!r} must be whole numbers; end may '
                     'be None for the end of training'

@@ -153,7 +153,7 @@ class RandomResize:
         align_corners: as in F.interpolate, for the modes that know it.
 
     Raises:
-        ValueError: ``sizes`` is empty or has a size below 1.
+        ValueError: ``sizes`` is empty or has a size below 2, of which no image can be seen.
     """
 
     def __init__(
@@ -169,9 +169,9 @@ class RandomResize:
             )
         pairs = [tuple(s) if isinstance(s, (list, tuple)) else (s, s) for s in sizes]
         for pair in pairs:
-            if len(pair) != 2 or not all(isinstance(s, int) and s > 0 for s in pair):
+            if len(pair) != 2 or not all(isinstance(s, int) and s > 1 for s in pair):
                 raise ValueError(
-                    f'RandomResize: {pair} is not a size; a size is a number of pixels above 0 or a '
+                    f'RandomResize: {pair} is not a size; a size is a number of pixels, 2 or more, or a '
                     '(height, width) pair'
                 )
         if mode not in ('nearest', 'nearest-exact', 'bilinear', 'bicubic', 'area'):

@@ -9,7 +9,7 @@ pytest.importorskip('mmdet')
 
 from mmdet.registry import DATASETS  # noqa: E402
 
-from mmgradaug.datasets import check_annotations  # noqa: E402
+from mmgradaug.datasets import check_annotations, left_out_annotations  # noqa: E402
 
 LOAD = dict(type='LoadImageFromFile')
 BOX = dict(id=1, image_id=1, category_id=1, bbox=[1, 1, 8, 8], area=64, iscrowd=0)
@@ -28,7 +28,7 @@ def dataset(tmp_path):
         content = dict(
             images=[dict(id=1, file_name='x.jpg', width=size[0], height=size[1])],
             annotations=[{**BOX, **annotation}],
-            categories=[dict(id=1, name='circle')],
+            categories=[dict(id=1, name='circle'), dict(id=2, name='dog')],
         )
         (tmp_path / 'x.json').write_text(json.dumps(content))
         annotations = dict(type='LoadAnnotations', with_bbox=True, **{'with_mask': True, **options})
@@ -73,3 +73,28 @@ def test_sizes_of_images_that_exif_turns(dataset):
         dataset(shape, exif=True, load=dict(LOAD, color_type='color_ignore_orientation'))
     )
     check_annotations(dataset(shape))
+
+
+@pytest.mark.parametrize(
+    ('annotation', 'says'),
+    [
+        (dict(category_id=2), "1 annotations have a category that metainfo.classes does not have (dog)"),
+        (dict(bbox=[1, 1, 0, 8]), 'have a box or an area below one pixel, ids (1)'),
+        (dict(area=0), 'have a box or an area below one pixel, ids (1)'),
+        (dict(bbox=[31, 1, 8, 8]), 'have a box outside of the image, ids (1)'),
+        (dict(bbox=[-9, 1, 8, 8]), 'have a box outside of the image, ids (1)'),
+    ],
+)  # fmt: skip
+def test_annotations_that_mmdetection_leaves_out_in_silence(dataset, annotation, says):
+    found = dataset(annotation)
+    assert not found.get_data_info(0)['instances']
+    (notice,) = left_out_annotations(found)
+    assert says in notice and 'x.json' in notice and notice.endswith('they are left out')
+
+
+def test_ids_that_the_file_does_not_know(dataset):
+    with pytest.raises(ValueError, match=r'x.json: .* category_id .* does not know \(7\). Mend'):
+        left_out_annotations(dataset(dict(category_id=7)))
+    with pytest.raises(ValueError, match=r'image_id which the file does not know \(7\)'):
+        left_out_annotations(dataset(dict(image_id=7)))
+    assert not left_out_annotations(dataset({}))

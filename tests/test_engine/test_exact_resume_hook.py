@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+from helpers import gradaug_config
+from mmengine.config import Config
 from mmengine.dataset import DefaultSampler
 from mmengine.hooks import Hook
 from mmengine.registry import DATA_SAMPLERS
-from resumable import ToyImages, differences, final_state, toy_config, train
+from mmengine.runner import Runner
+from resumable import Stopped, ToyImages, differences, final_state, toy_config, train
 
 from mmgradaug.engine.placed_batches import PlacedDataset, PlacedIndices, draws_of
 
@@ -53,23 +56,71 @@ SET_UPS = {
 }
 
 
+@pytest.fixture(scope='module')
+def left_alone(tmp_path_factory):
+    """The end of a run that nothing stopped; loaded without workers, which change nothing, saved by epochs."""
+    ends = {}
+
+    def end(**options):
+        for key in ('workers', 'persistent', *EVERY_ITERATION):
+            options.pop(key, None)
+        key = repr(sorted(options.items()))
+        if key not in ends:
+            folder = tmp_path_factory.mktemp('alone')
+            train(folder, **options)
+            ends[key] = final_state(folder, LAST[options.get('by_epoch', True)])
+        return ends[key]
+
+    return end
+
+
 @pytest.mark.parametrize('name', SET_UPS)
-def test_stopped_and_resumed_is_as_left_alone(tmp_path, name):
+def test_stopped_and_resumed_is_as_left_alone(tmp_path, name, left_alone):
     options = dict(SET_UPS[name])
     stop_at = options.pop('stop_at')
     last = 'iter_24.pth' if 'save_by_epoch' in options else LAST[options.get('by_epoch', True)]
-    first = train(tmp_path / 'stopped', stop_at=stop_at, **options)
+    first = train(tmp_path, stop_at=stop_at, **options)
     assert first.iter == stop_at - 1
-    if options.get('seed', 0) is None:
-        # The run left alone draws the seed that the first one drew.
-        train(tmp_path / 'alone', **{**options, 'seed': first.seed})
-        assert first.seed != 0
-    else:
-        train(tmp_path / 'alone', **options)
-    second = train(tmp_path / 'stopped', resume=True, **options)
+    # Without a seed the run left alone gets the one that the first one drew.
+    seed = dict(seed=first.seed) if options.get('seed', 0) is None else {}
+    second = train(tmp_path, resume=True, **options)
     assert second.iter == 24
-    alone, resumed = (final_state(tmp_path / run, last) for run in ('alone', 'stopped'))
-    assert not differences(alone, resumed)
+    assert not differences(left_alone(**{**options, **seed}), final_state(tmp_path, last))
+
+
+def test_everything_random_of_gradaug_and_its_regularizers(tmp_path, classifier):
+    """Widths, depths, sizes, ShakeDrop, DropPath, CutMix and Mixup on real images, in mid-epoch."""
+    states = []
+    for run, steps in dict(alone=[{}], stopped=[dict(stop_at=6), dict(resume=True)]).items():
+        for step in steps:
+            cfg = toy_config(tmp_path / run, batch_size=3, **EVERY_ITERATION, **step)
+            given = Config.fromfile(classifier / 'config.py')
+            cfg.model = dict(
+                type='mmgradaug.GradAugClassifier',
+                gradaug=gradaug_config(
+                    transforms=dict(type='RandomResize', sizes=[16, 12]), survival_prob=0.5
+                ),
+                backbone=dict(
+                    type='mmgradaug.SlimmableResNetCIFAR', depth=14, drop_path_rate=0.3,
+                    regularizers=[dict(type='ShakeDrop', last_drop_prob=0.5)],
+                ),
+                neck=given.model.neck,
+                head=dict(given.model.head, loss=dict(type='CrossEntropyLoss', use_soft=True)),
+                train_cfg=dict(
+                    augments=[dict(type='CutMix', alpha=1.0), dict(type='Mixup', alpha=1.0)]
+                ),
+                data_preprocessor=given.data_preprocessor,
+            )  # fmt: skip
+            cfg.default_scope = 'mmpretrain'
+            cfg.train_dataloader.dataset = given.train_dataloader.dataset
+            cfg.custom_hooks.append(dict(type='mmgradaug.GradAugHook'))
+            runner = Runner.from_cfg(cfg)
+            try:
+                runner.train()
+            except Stopped:
+                assert runner.iter == 5
+        states.append(final_state(tmp_path / run, 'iter_12.pth'))
+    assert not differences(*states)
 
 
 @pytest.mark.parametrize('name', ['middle of an epoch', 'by iterations', 'window of accumulation'])
@@ -221,7 +272,6 @@ def test_a_checkpoint_of_a_run_without_the_hook_goes_on_from_the_end_of_its_epoc
 
 def test_configs_have_it():
     from command_line import ROOT
-    from mmengine.config import Config
 
     for name in ('gradaug_r50_imagenet', 'mask_rcnn_gradaug', 'coco/baseline_mask_rcnn_r50'):
         hooks = Config.fromfile(ROOT / f'configs/{name}.py').default_hooks

@@ -17,60 +17,60 @@ from helpers import (
     stock_and_semi,
     student_and_teacher,
 )
+from two_ranks_proofs import CASES, DDP_OPTIONS, prove, sampler_of
 
 
 @pytest.fixture(scope='module')
 def ranks(tmp_path_factory):
-    return run_two_ranks('two_ranks.py', tmp_path_factory.mktemp('ranks'))
+    return run_two_ranks('two_ranks', tmp_path_factory.mktemp('ranks'))
 
 
-def naive_training(iterations=3, accumulative_counts=1, num_subnets=3):
+def test_ranks_agree_and_equal_the_mean_of_their_gradients(ranks):
     """Eq. 4 on each rank's batch with a stock network, gradients averaged by hand."""
-    stock, model = stock_and_gradaug(gradaug_config(num_subnets=num_subnets))
+    stock, model = stock_and_gradaug(gradaug_config())
     optimizer = torch.optim.SGD(stock.parameters(), lr=0.1, momentum=0.9)
-    remainder = iterations % accumulative_counts
-    for iteration in range(iterations):
+    for iteration in range(3):
         subnets = model.subnet_sampler.sample(0, iteration)
-        window = accumulative_counts if iteration < iterations - remainder else remainder
         for rank in range(2):
             batch = preprocess(stock, random_batch(seed=10 * iteration + rank))
             loss = naive_gradaug_loss(stock, dict(stock.named_parameters()), batch, subnets)
-            (loss / 2 / window).backward()
-        if (iteration + 1) % accumulative_counts == 0 or iteration == iterations - 1:
-            optimizer.step()
-            optimizer.zero_grad()
-    return dict(stock.named_parameters())
+            (loss / 2).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert_same([rank['plain']['state'] for rank in ranks], dict(stock.named_parameters()))
+    assert [rank['plain']['reductions'] for rank in ranks] == [[1, 1, 1]] * 2
 
 
-@pytest.mark.parametrize(
-    ('run', 'naive'),
-    [
-        ('plain', {}),
-        ('broadcast', {}),
-        ('small_buckets', {}),
-        ('find_unused', {}),
-        ('bucket_view', {}),
-        ('no_subnets', dict(num_subnets=0)),
-        ('accumulated', dict(iterations=5, accumulative_counts=2)),
-    ],
-)
-def test_ranks_agree_and_equal_the_mean_of_their_gradients(ranks, run, naive):
-    expected = naive_training(**naive)
+def assert_same(ranks, expected):
     for name, value in expected.items():
-        one, other = (rank[run]['state'][name] for rank in ranks)
+        one, other = (rank[name] for rank in ranks)
         assert torch.equal(one, other), name
         torch.testing.assert_close(one, value.detach(), rtol=0, atol=1e-10, msg=name)
 
 
-def test_one_reduction_of_each_bucket_an_iteration(ranks):
-    for rank in ranks:
-        assert rank['plain']['reductions'] == [1, 1, 1]
-        assert rank['no_subnets']['reductions'] == [1, 1, 1]
-        # Only where the optimizer steps; the last window is a remainder.
-        assert rank['accumulated']['reductions'] == [0, 1, 0, 1, 1]
-        # DDP regroups its buckets after the first iteration; each is reduced once.
-        assert rank['small_buckets']['reductions'][1] > 3
-        assert len(set(rank['small_buckets']['reductions'][1:])) == 1
+@pytest.mark.parametrize('case', CASES, ids=str)
+def test_two_ranks_on_half_batches_equal_one_process_on_the_whole(case, ranks):
+    """Sub-networks of random depth x accumulation with a remainder x clipping x norms."""
+    found = [rank['proofs'][str(case)] for rank in ranks]
+    assert_same([weights for weights, _ in found], prove(case)[0])
+    accumulate = case[1]
+    # Gradients are exchanged where the optimizer steps, once; the last window is a remainder.
+    expected = [0] * (accumulate - 1) + [1, 1]
+    assert found[0][1] == found[1][1] == expected
+
+
+def test_each_setting_of_these_cases_does_something(ranks):
+    proofs = ranks[0]['proofs'].values()
+    weights = {proof[0]['head.fc.weight'].numpy().tobytes() for proof in proofs}
+    assert len(weights) == len(CASES) == 60
+
+
+def test_options_of_ddp_change_nothing(ranks):
+    expected = prove(CASES[-1])[0]
+    for option in DDP_OPTIONS:
+        assert_same([rank['options'][option][0] for rank in ranks], expected)
+    # DDP regroups its buckets after the first iteration; each is reduced once.
+    assert ranks[0]['options']['small_buckets'][1][-1] > 3
 
 
 def equal_to_one_process(ranks, run, model, batch, announce=announce_iteration):
@@ -81,18 +81,14 @@ def equal_to_one_process(ranks, run, model, batch, announce=announce_iteration):
         for rank in range(2):
             announce(model, iteration)
             model.train_step(batch(iteration, rank), wrapper)
-    for name, value in model.named_parameters():
-        one, other = (rank[run]['state'][name] for rank in ranks)
-        assert torch.equal(one, other), name
-        torch.testing.assert_close(one, value.detach(), rtol=0, atol=1e-10, msg=name)
+    assert_same([rank[run]['state'] for rank in ranks], dict(model.named_parameters()))
     assert all(rank[run]['reductions'] == [1, 1, 1] for rank in ranks)
 
 
-def test_subnetworks_by_depth_leave_parameters_unused_and_ranks_agree_all_the_same(ranks):
-    _, model = stock_and_gradaug(gradaug_config(min_width=0.8, survival_prob=0.2))
-    last = [model.subnet_sampler.sample(0, i)[-1].dropped_blocks for i in range(3)]
-    assert all(last) and len(set(last)) == 3  # unused in the very pass that exchanges gradients
-    equal_to_one_process(ranks, 'depth', model, lambda i, rank: random_batch(seed=10 * i + rank))
+def test_subnetworks_by_depth_leave_parameters_unused_in_the_pass_that_exchanges(ranks):
+    """So the cases with random depth are those in which DDP could wait for ever."""
+    sampler = sampler_of(CASES[-1])
+    assert all(sampler.sample(0, i)[-1].dropped_blocks for i in range(4))
 
 
 def test_gradaug_semi_with_unequal_numbers_of_unlabelled_images(ranks):
@@ -153,7 +149,7 @@ def test_sync_bn_without_gpus_is_refused(ranks):
 
 def test_ranks_of_different_seeds_draw_by_that_of_the_first(ranks):
     """With randomness=dict(diff_rank_seed=True) rank 1 has seed 6; what it would draw differs."""
-    sampler = stock_and_gradaug(gradaug_config())[1].subnet_sampler
+    sampler = sampler_of(CASES[-1])
     assert [rank['hook']['seed'] for rank in ranks] == [5, 5]
     assert sampler.sample(5, 0) != sampler.sample(6, 0)
 

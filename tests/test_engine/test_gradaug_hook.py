@@ -313,3 +313,14 @@ def test_warns_of_cudnn_benchmark(tmp_path, monkeypatch):
     run.logger.addHandler(handler)
     run.train()
     assert any('cudnn_benchmark=False' in text for text in said)
+
+
+@pytest.mark.parametrize('by_epoch', [True, False])
+def test_a_last_batch_of_one_image_is_refused_where_a_drawn_size_comes_down_to_one_pixel(
+    tmp_path, by_epoch
+):
+    """At 64 pixels one image would do; it would have failed at the end of an epoch that drew 12."""
+    run = runner(tmp_path, count=17, by_epoch=by_epoch)
+    with pytest.raises(ValueError, match='drop_last=True.*a single image of 1[26] x 1[26] pixels'):
+        run.train()
+    assert run.iter == 0

@@ -269,12 +269,28 @@ class OnlyScaling(Amp):
 
 
 def test_every_pass_goes_through_the_optim_wrappers_autocast():
-    _, model = stock_and_gradaug(gradaug_config(), dtype=torch.float32)
+    """And the gradient is that of the naive loop in bfloat16, which is far from that in float32."""
+    stock, model = stock_and_gradaug(gradaug_config(), dtype=torch.float32)
     dtypes = []
     model.backbone.conv1.register_forward_hook(lambda m, args, out: dtypes.append(out.dtype))
     model.announce_iteration(0, 0, True)
-    log = model.train_step(random_batch(), Amp(torch.optim.SGD(model.parameters(), lr=0.1)))
+    before = parameters_of(model)
+    log = model.train_step(random_batch(), Amp(torch.optim.SGD(model.parameters(), lr=1.0)))
     assert dtypes == [torch.bfloat16] * 4
+    batch, subnets = preprocess(stock, random_batch()), model.subnet_sampler.sample(0, 0)
+    _, exact = naive_gradients(stock, batch, subnets)
+    # Without the cache of cast weights, in which the passes' gradients would be added up in bfloat16.
+    with torch.autocast('cpu', torch.bfloat16, cache_enabled=False):
+        _, expected = naive_gradients(stock, batch, subnets)
+    errors = {
+        name: [
+            (g - (before[name] - value.detach())).norm().item()
+            for g in (expected[name], exact[name])
+        ]
+        for name, value in model.named_parameters()
+    }
+    # The losses' formulas differ, hence some roundings.
+    assert sum(near for near, _ in errors.values()) < 1e-2 * sum(far for _, far in errors.values())
     assert all(log[f'loss_subnet{i}'].dtype == torch.float32 for i in range(3))
 
 

@@ -1,6 +1,7 @@
 """Two processes under torchrun, one of which is killed: the group starts again and ends as if left alone."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from command_line import NO_GPU, ROOT, run
-from resumable import differences, final_state, toy_config
+from resumable import differences, final_state, toy_config, train
 
 # Two ranks with batches of 3 of 48 images: 8 iterations an epoch, saved after each.
 OPTIONS = dict(count=48, save_every=1, save_by_epoch=False, guard={}, signals=True, workers=1)
@@ -31,21 +32,31 @@ def train_on_two(config, *arguments, port, **environment):
     )  # fmt: skip
 
 
-def test_a_killed_rank_costs_nothing_with_restarts(tmp_path):
+@pytest.fixture(scope='module')
+def alone(tmp_path_factory):
+    """A training that nothing disturbed."""
+    folder = tmp_path_factory.mktemp('alone')
+    config = write_config(folder / 'c.py', folder / 'run', accumulate=3)
+    code, said = train_on_two(config, port=29640)
+    assert code == 0, said[-3000:]
+    return folder / 'run'
+
+
+def test_a_killed_rank_costs_nothing_with_restarts(tmp_path, alone):
     """In the middle of an epoch and of a window, whose gradients differ between the ranks."""
-    results = []
-    for name, hooks in (('alone', []), ('killed', [dict(type='KillsRank', rank=1, iteration=13)])):
-        config = write_config(tmp_path / f'{name}.py', tmp_path / name, accumulate=3, hooks=hooks)
-        code, said = train_on_two(config, port=29641, MAX_RESTARTS='1')
-        assert code == 0, said[-3000:]
-        results.append(final_state(tmp_path / name, 'iter_24.pth'))
-    assert 'gradients of the unfinished accumulation' not in said  # the log's level is WARNING
+    hooks = [dict(type='KillsRank', rank=1, iteration=13)]
+    config = write_config(tmp_path / 'c.py', tmp_path / 'run', accumulate=3, hooks=hooks)
+    code, said = train_on_two(config, port=29641, MAX_RESTARTS='1')
+    assert code == 0, said[-3000:]
     assert 'failed (exitcode: -9) local_rank: 1' in said
-    assert not differences(*results)
+    states = [final_state(folder, 'iter_24.pth') for folder in (alone, tmp_path / 'run')]
+    assert not differences(*states)
 
 
-def test_a_signal_to_one_rank_stops_both(tmp_path):
-    config = write_config(tmp_path / 'c.py', tmp_path / 'run', epochs=500, tell=True)
+def test_a_rank_that_hangs_is_named_and_a_signal_to_it_stops_both(tmp_path):
+    """A stopped process first, which goes on; then SIGUSR1."""
+    hooks = [dict(type='mmgradaug.StuckRankHook', timeout=2)]
+    config = write_config(tmp_path / 'c.py', tmp_path / 'run', epochs=500, tell=True, hooks=hooks)
     command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2',
                '--master_port=29642', str(ROOT / 'tools/train.py'), str(config),
                '--launcher=pytorch']  # fmt: skip
@@ -58,6 +69,12 @@ def test_a_signal_to_one_rank_stops_both(tmp_path):
         if line.startswith('iteration 5'):
             break
     children = Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()
+    os.kill(int(children[-1]), signal.SIGSTOP)
+    for line in process.stdout:
+        if 'no progress for 2 s' in line:
+            break
+    assert 'No sign of life from rank 1: stopped' in line and 'The others: rank 0' in line
+    os.kill(int(children[-1]), signal.SIGCONT)
     os.kill(int(children[-1]), signal.SIGUSR1)
     said = process.communicate(timeout=120)[0]
     # torchrun's own exit code is 1; those of its processes are in what it says.
@@ -66,18 +83,11 @@ def test_a_signal_to_one_rank_stops_both(tmp_path):
     assert not any(Path(f'/proc/{child}').exists() for child in children)
 
 
-@pytest.mark.parametrize(
-    ('batch_size', 'code', 'says'),
-    [(3, 1, 'train_dataloader.batch_size=6'), (6, 0, '2 processes made the checkpoint, 1 go on')],
-)
-def test_another_number_of_processes(tmp_path, batch_size, code, says):
+def test_another_number_of_processes(alone, tmp_path, capfd):
     """Works where each iteration can have the same images; otherwise it is said what to write."""
-    config = write_config(tmp_path / 'c.py', tmp_path / 'run', epochs=1)
-    assert train_on_two(config, port=29643)[0] == 0
-    returned, said = run(
-        sys.executable, 'tools/train.py', config, '--resume', '--cfg-options',
-        f'train_dataloader.batch_size={batch_size}', 'train_cfg.max_epochs=2',
-        PYTHONPATH=f'{ROOT}:{ROOT / "tests"}',
-    )  # fmt: skip
-    assert returned == code, said[-3000:]
-    assert says in said
+    shutil.copytree(alone, tmp_path / 'run')
+    options = dict(OPTIONS, accumulate=3, epochs=4, resume=True)
+    with pytest.raises(ValueError, match='train_dataloader.batch_size=6'):
+        train(tmp_path / 'run', **options)
+    assert train(tmp_path / 'run', batch_size=6, **options).iter == 32
+    assert '2 processes made the checkpoint, 1 go on' in ''.join(capfd.readouterr())

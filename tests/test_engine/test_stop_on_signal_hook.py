@@ -63,8 +63,7 @@ def left_behind(process):
 @pytest.mark.parametrize(
     ('number', 'code', 'workers', 'to_group'),
     [
-        (signal.SIGTERM, 75, 0, False),
-        (signal.SIGUSR1, 75, 2, True),
+        (signal.SIGUSR1, 75, 0, False),
         (signal.SIGTERM, 75, 2, True),  # as Slurm does: the workers get it too
         (signal.SIGINT, 130, 2, True),  # as a terminal does
     ],
@@ -83,8 +82,8 @@ def test_it_saves_leaves_and_goes_on_exactly(tmp_path, number, code, workers, to
     options = dict(LONG, epochs=2000, save_every=1, stop_at=epochs * 8 + 1, tell=False)
     train(tmp_path / 'alone', **options)
     train(tmp_path / 'stopped', resume=True, **options)
-    names = [run for run in ('alone', 'stopped')]
-    one, other = (final_state(tmp_path / run, f'epoch_{epochs}.pth') for run in names)
+    runs = ('alone', 'stopped')
+    one, other = (final_state(tmp_path / run, f'epoch_{epochs}.pth') for run in runs)
     assert not differences(one, other)
     assert not (tmp_path / 'stopped' / 'interrupted.pth').exists()
 

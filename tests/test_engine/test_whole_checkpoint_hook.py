@@ -1,25 +1,25 @@
 """Checkpoints after kills, damage and full disks: what a run finds and what it leaves."""
 
 import errno
+import json
 import os
 import random
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from command_line import NO_GPU, ROOT
+from command_line import ROOT
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from resumable import differences, final_state, train
 
 from mmgradaug.checkpoint import DamagedCheckpointError, damage_of, load_from_local
-from mmgradaug.engine.whole_checkpoint_hook import WholeFileBackend
+from mmgradaug.engine import RunRecordHook, whole_checkpoint_hook
+from mmgradaug.files import write_whole
 
 PLAIN = dict(exact=False)
 
@@ -154,13 +154,12 @@ def test_nothing_whole_is_no_reason_to_start_afresh(work_dir, capfd):
 def test_the_old_one_is_deleted_after_the_new_one_is_whole(tmp_path, monkeypatch):
     """Looked at from inside of every write."""
     seen = []
-    put = WholeFileBackend.put
 
-    def watched(self, obj, filepath):
+    def watched(file, content):
         seen.append(names(tmp_path))
-        put(self, obj, filepath)
+        write_whole(file, content)
 
-    monkeypatch.setattr(WholeFileBackend, 'put', watched)
+    monkeypatch.setattr(whole_checkpoint_hook, 'write_whole', watched)
     train(tmp_path, **PLAIN, keep=1)
     assert seen[2:] == [
         ['epoch_1.pth'], ['epoch_1.pth', 'epoch_2.pth'],
@@ -180,13 +179,12 @@ class ScoresEachEpoch(Hook):
 
 def test_the_previous_best_too(tmp_path, monkeypatch):
     seen = []
-    put = WholeFileBackend.put
 
-    def watched(self, obj, filepath):
-        seen.append((Path(filepath).name, [n for n in names(tmp_path) if n.startswith('best')]))
-        put(self, obj, filepath)
+    def watched(file, content):
+        seen.append((file.name, [n for n in names(tmp_path) if n.startswith('best')]))
+        write_whole(file, content)
 
-    monkeypatch.setattr(WholeFileBackend, 'put', watched)
+    monkeypatch.setattr(whole_checkpoint_hook, 'write_whole', watched)
     options = dict(register=[ScoresEachEpoch()], checkpoint=dict(save_best='accuracy'))
     train(tmp_path, **PLAIN, **options)
     second = [found for name, found in seen if name == 'best_accuracy_epoch_1.pth']
@@ -196,23 +194,23 @@ def test_the_previous_best_too(tmp_path, monkeypatch):
 
 def test_a_kill_in_the_middle_of_a_write_loses_nothing(tmp_path):
     """The writing process is killed while half of the new file is on the disk."""
-    script = (
-        'import os, sys\n'
-        'sys.path.insert(0, "tests")\n'
-        'import resumable\n'
-        'fsync = os.fsync\n'
-        'def die(descriptor):\n'
-        '    path = os.readlink(f"/proc/self/fd/{descriptor}")\n'
-        '    if path.endswith("epoch_3.pth.partial"):\n'
-        '        os.truncate(path, os.path.getsize(path) // 2)\n'
-        '        os.kill(os.getpid(), 9)\n'
-        '    fsync(descriptor)\n'
-        'os.fsync = die\n'
-        f'resumable.train({str(tmp_path)!r}, exact=False, keep=1)\n'
-    )
-    done = subprocess.run([sys.executable, '-c', script], cwd=ROOT, env={**os.environ, **NO_GPU})
-    assert done.returncode == -signal.SIGKILL
-    assert names(tmp_path) == ['epoch_2.pth', 'epoch_3.pth.partial']
+    process = os.fork()
+    if not process:
+        fsync = os.fsync
+
+        def die(descriptor):
+            path = os.readlink(f'/proc/self/fd/{descriptor}')
+            if 'epoch_3.pth' in path:
+                os.truncate(path, os.path.getsize(path) // 2)
+                os.kill(os.getpid(), signal.SIGKILL)
+            fsync(descriptor)
+
+        os.fsync = die
+        train(tmp_path, exact=False, keep=1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
+    whole, half = names(tmp_path)
+    assert whole == 'epoch_2.pth' and half.startswith('epoch_3.pth.') and half.endswith('.partial')
     assert (tmp_path / 'last_checkpoint').read_text() == 'epoch_2.pth'
     runner = train(tmp_path, **PLAIN, keep=1, resume=True)
     assert runner._load_from.endswith('epoch_2.pth')
@@ -231,7 +229,11 @@ def test_a_kill_before_the_old_one_is_deleted_leaves_none_over(tmp_path):
 
 def full_disk(folder):
     """The kernel's own ENOSPC."""
-    (folder / 'epoch_2.pth.partial').symlink_to('/dev/full')
+    (folder / f'epoch_2.pth.{os.getpid()}.partial').symlink_to('/dev/full')
+    (scalars,) = folder.glob('*/vis_data/scalars.json')
+    scalars.unlink()
+    scalars.symlink_to('/dev/full')
+    (folder / f'run.json.{os.getpid()}.partial').symlink_to('/dev/full')
 
 
 class HarmsTheDisk(Hook):
@@ -244,10 +246,13 @@ class HarmsTheDisk(Hook):
 
 
 def test_a_full_disk_costs_a_warning_and_the_next_save_succeeds(tmp_path, capfd):
-    hook = HarmsTheDisk(lambda: full_disk(tmp_path))
-    runner = train(tmp_path, **PLAIN, keep=1, register=[hook])
+    hooks = [HarmsTheDisk(lambda: full_disk(tmp_path)), RunRecordHook()]
+    runner = train(tmp_path, **PLAIN, keep=1, register=hooks)
     assert runner.iter == 24 and names(tmp_path) == ['epoch_3.pth']
     said = ''.join(capfd.readouterr())
+    assert said.count('scalars are not logged while the disk refuses them') == 1
+    assert said.count('run.json could not be written ([Errno 28]') == 1
+    assert json.loads((tmp_path / 'run.json').read_text())['iterations'] == 24
     assert said.count('epoch_2.pth could not be saved (OSError: [Errno 28] No space left') == 1
 
 

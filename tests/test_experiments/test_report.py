@@ -70,6 +70,8 @@ def test_a_page_and_its_markdown(tmp_path, capsys):
     assert '64.50 ± 1.50' in page and '64.50 ± 1.50' in text
     ids = re.findall(r'id="([^"]+)"', page)
     assert len(ids) == len(set(ids))
+    # The table below a heading does not say it again.
+    assert '>ResNet on Digits</h2>' in page and '<span>ResNet on Digits' not in page
     # GradAug is red in it, plain training grey.
     assert '#d62728' in page and '#7f7f7f' in page
     # A page that is none of ours stays.
@@ -201,6 +203,10 @@ def test_kept_results_of_earlier_versions_are_read():
     mean, deviation = statistics.mean(values), statistics.stdev(values)
     assert rows['GradAug'][4] == f'{mean:.2f} ± {deviation:.2f}' and rows['GradAug'][1] == '83.98'
     assert set(found.evaluations) == {'robustness', 'fgsm', 'width_curve'}
+    # Where a group has a method on several data sets, its name says which.
+    names = [row[0] for group in found.groups for row in summary(group).rows]
+    assert 'GradAug (CIFAR-10, 1,000 labels)' in names
+    assert 'Baseline, equal cost (CIFAR-10, 250 labels)' in names
 
 
 def test_nothing_to_report_is_said(tmp_path, capsys):

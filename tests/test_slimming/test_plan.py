@@ -243,6 +243,36 @@ def test_flattening_keeps_each_channel_with_its_positions():
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-14)
 
 
+class Pixels(nn.Module):
+    """Channels that become pixels and come back, and halves of which one gates the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.norm = nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32)
+        self.b, self.c = nn.Conv2d(8, 16, 3, padding=1), nn.Conv2d(64, 16, 3, padding=1)
+        self.d, self.e = conv(16, 40), conv(20, 5)
+
+    def forward(self, x):
+        x = self.b(F.pixel_shuffle(self.norm(self.a(x)), 2))
+        return self.e(F.glu(self.d(self.c(F.pixel_unshuffle(x, 2))), 1))
+
+
+def test_channels_that_become_pixels_and_gated_halves():
+    model = Pixels().double()
+    plan_channels(model, X)
+    with subnetwork(model, 0.5):
+        found = model(X)
+    a, norm, b, c, d, e = model.children()
+    x = F.conv2d(X, a.weight[:16], a.bias[:16], padding=1)
+    x = F.batch_norm(x, None, None, norm.weight[:16], norm.bias[:16], True)
+    x = F.conv2d(F.pixel_shuffle(x, 2), b.weight[:8, :4], b.bias[:8], padding=1)
+    x = F.conv2d(F.pixel_unshuffle(x, 2), c.weight[:8, :32], c.bias[:8], padding=1)
+    halves = [*range(10), *range(20, 30)]
+    x = F.glu(F.conv2d(x, d.weight[halves][:, :8], d.bias[halves]), 1)
+    expected = F.conv2d(x, e.weight[:, :10], e.bias)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
 class Sorts(nn.Module):
     def __init__(self):
         super().__init__()

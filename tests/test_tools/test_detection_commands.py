@@ -1,12 +1,10 @@
-"""The detection commands of the README, on generated shapes: mim, tools/train.py, tools/test.py."""
+"""Training and testing a detector on generated shapes; ``mim train mmdet`` is run by the README's tests."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-from command_line import TINY_MASK_RCNN, run, scalars
+from command_line import TINY_MASK_RCNN, run_tool, scalars
 
 CONFIG = 'configs/mask_rcnn_gradaug.py'
 RUN = ['train_cfg.max_epochs=1', 'model.gradaug.num_subnets=2']
@@ -14,19 +12,16 @@ RUN = ['train_cfg.max_epochs=1', 'model.gradaug.num_subnets=2']
 
 @pytest.fixture(scope='module')
 def trained(shapes, pretrained, tmp_path_factory):
-    """What ``mim train mmdet`` leaves."""
     work_dir = tmp_path_factory.mktemp('work')
-    mim = Path(sys.executable).parent / 'mim'
     init = f'model.backbone.init_cfg.checkpoint={pretrained}'
-    code, output = run(
-        mim, 'train', 'mmdet', CONFIG, '--launcher', 'none', '--gpus', '0', '-y', '--work-dir', work_dir,
-        '--cfg-options', *TINY_MASK_RCNN, *RUN, init, COCO_ROOT=str(shapes),
+    code, output = run_tool(
+        'train', CONFIG, '--work-dir', work_dir, '--cfg-options', *TINY_MASK_RCNN, *RUN, init, COCO_ROOT=str(shapes),
     )  # fmt: skip
     assert code == 0, output[-5000:]
     return work_dir, output
 
 
-def test_mim_train_mmdet_trains_with_gradaug(trained):
+def test_it_trains_with_gradaug(trained):
     work_dir, output = trained
     assert 'GradAug: 2 sub-networks an iteration, width 0.9 to 1, draws from seed' in output
     assert 'the backbone starts from all its weights' in output
@@ -44,16 +39,16 @@ def test_mim_train_mmdet_trains_with_gradaug(trained):
 def test_training_goes_on_and_the_result_is_tested(trained, shapes, pretrained, tmp_path):
     work_dir, _ = trained
     init = f'model.backbone.init_cfg.checkpoint={pretrained}'
-    code, output = run(
-        sys.executable, 'tools/train.py', CONFIG, '--work-dir', work_dir, '--resume',
+    code, output = run_tool(
+        'train', CONFIG, '--work-dir', work_dir, '--resume',
         '--cfg-options', *TINY_MASK_RCNN, 'train_cfg.max_epochs=2', 'model.gradaug.num_subnets=2', init,
         COCO_ROOT=str(shapes),
     )  # fmt: skip
     assert code == 0, output[-5000:]
     assert 'resumed epoch: 1' in output and (work_dir / 'epoch_2.pth').is_file()
 
-    code, output = run(
-        sys.executable, 'tools/test.py', CONFIG, work_dir / 'epoch_2.pth', '--work-dir', tmp_path / 'test',
+    code, output = run_tool(
+        'test', CONFIG, work_dir / 'epoch_2.pth', '--work-dir', tmp_path / 'test',
         '--out-metrics', tmp_path / 'metrics.json', '--out-coco', tmp_path / 'results' / 'shapes',
         '--cfg-options', *TINY_MASK_RCNN, COCO_ROOT=str(shapes),
     )  # fmt: skip
@@ -80,16 +75,16 @@ def test_training_goes_on_and_the_result_is_tested(trained, shapes, pretrained, 
 def test_out_coco_needs_a_coco_metric(tmp_path):
     checkpoint = tmp_path / 'x.pth'
     torch.save({}, checkpoint)
-    code, output = run(
-        sys.executable, 'tools/test.py', 'configs/quickstart/digits_baseline.py', checkpoint,
+    code, output = run_tool(
+        'test', 'configs/quickstart/digits_baseline.py', checkpoint,
         '--work-dir', tmp_path, '--out-coco', tmp_path / 'results',
     )  # fmt: skip
     assert code != 0 and '--out-coco: the config has no CocoMetric' in output
 
 
 def test_without_the_pretrained_backbone_nothing_is_trained(shapes, tmp_path):
-    code, output = run(
-        sys.executable, 'tools/train.py', CONFIG, '--work-dir', tmp_path / 'work', '--cfg-options', *TINY_MASK_RCNN,
+    code, output = run_tool(
+        'train', CONFIG, '--work-dir', tmp_path / 'work', '--cfg-options', *TINY_MASK_RCNN,
         COCO_ROOT=str(shapes),
     )  # fmt: skip
     assert code != 0

