@@ -600,37 +600,38 @@ TABLES_BEGIN, TABLES_END = '<!-- tables of search.json: begin -->', '<!-- end --
 
 
 def figure(data: dict[str, Any], file: Path) -> None:
-    """Accuracy over cost in each setting; plain training is the line to beat."""
+    """What is gained over plain training, over cost, in each setting; longer plain training is the line to beat."""
     import matplotlib
 
     matplotlib.use('Agg')
     from matplotlib import pyplot
 
     results = results_of(data)
-    _, axes = pyplot.subplots(
-        1, len(results), figsize=(4 * len(results), 3.8), layout='constrained'
+    rows = -(-len(results) // 3)
+    chart, grid = pyplot.subplots(
+        rows, 3, figsize=(13, 4 * rows), layout='constrained', squeeze=False
     )
-    markers, names = 'osv^<>DPX*hdp', [name for name in VARIANTS if not VARIANTS[name].extra]
-    others = [name for name in names if not name.startswith('plain')]
-    for axis, (setting, groups) in zip(np.atleast_1d(axes), results.items()):
-        plain = sorted(
-            (g for n, g in groups.items() if n.startswith('plain')), key=lambda g: g.flops
-        )
-        means = [statistics.mean(group.top1.values()) for group in plain]
-        axis.plot([group.flops for group in plain], means, 'k-', label='plain training')
-        for i, name in enumerate(n for n in others if n in groups):
-            group = groups[name]
-            gain = difference(group.top1, groups['plain'].top1)
-            axis.errorbar(
-                group.flops, statistics.mean(group.top1.values()), gain.error or 0, fmt=markers[i % 13],
-                color='C3' if name == 'paper' else f'C{i % 10}', markersize=6, elinewidth=0.6,
-                label=name,
+    others = [n for n, v in VARIANTS.items() if not v.extra and not n.startswith('plain')]
+    shown = {}
+    for axis in grid.flat[len(results) :]:
+        axis.remove()
+    for axis, (setting, groups) in zip(grid.flat, results.items()):
+        plain = [group for name, group in groups.items() if name.startswith('plain')]
+        line = [difference(group.top1, groups['plain'].top1).mean for group in plain]
+        (shown['plain training, longer'],) = axis.plot([group.flops for group in plain], line, 'k-')
+        for i, name in enumerate(others):
+            if name not in groups:
+                continue
+            gain = difference(groups[name].top1, groups['plain'].top1)
+            shown[name] = axis.errorbar(
+                groups[name].flops, gain.mean, gain.error or 0, fmt='*osv^<>DPXhdp8'[i % 14],
+                color='red' if name == 'paper' else f'C{i % 10}', markersize=12 if name == 'paper' else 6,
+                elinewidth=0.7,
             )  # fmt: skip
-        axis.set_title(column(setting, groups).replace(', ', ',\n', 1), fontsize=8)
-        axis.set(xlabel='cost / plain training (multiplications)')
-    np.atleast_1d(axes)[0].set_ylabel('top-1 %')
-    np.atleast_1d(axes)[-1].legend(fontsize=6, loc='center left', bbox_to_anchor=(1, 0.5))
-    pyplot.savefig(file, dpi=110)
+        axis.set_title(column(setting, groups), fontsize=8)
+        axis.set(xlabel='multiplications / plain training', ylabel='top-1 over plain training')
+    chart.legend(shown.values(), shown, loc='outside right center', fontsize=8)
+    pyplot.savefig(file, dpi=90)
     pyplot.close()
 
 
