@@ -177,7 +177,9 @@ def test_cifar_settings_are_the_papers(network, epochs, batch, lr, decay, schedu
         assert schedule.items() <= dict(cfg.param_scheduler).items()
         if 'gradaug' in name.stem:
             transforms = build_batch_transform(cfg.model.gradaug.transforms)
-            sampler = SubnetSampler(**{**cfg.model.gradaug, 'transforms': transforms})
+            options = {**cfg.model.gradaug, 'transforms': transforms}
+            options.pop('soft_labels', None)  # the model's own
+            sampler = SubnetSampler(**options)
             width = 1.0 if network == 'resnet110' or 'randscale' in name.stem else 0.8
             assert (sampler.num_subnets, sampler.axes[0].min_width) == (3, width)
             by_depth = [axis.survival_prob for axis in sampler.axes[1:]]
