@@ -73,8 +73,8 @@ def test_bad_versions_are_named_with_a_remedy(changes, name, level, fix):
     'changes',
     [
         dict(torch='2.14.1+cu130'),
-        dict(torch='2.0.1', torchvision='0.15.2', numpy='1.26.4'),
         dict(torch='2.3.0', torchvision='0.18.0'),
+        dict(torch='2.3.1', torchvision='0.18.1', numpy='1.26.4'),
         dict(mmcv_lite=None, mmcv='2.1.0'),
         dict(mmcv_lite=None, mmcv='2.0.0rc4'),
         dict(mmdet=None, pycocotools=None, mmcv_lite='2.3.0'),

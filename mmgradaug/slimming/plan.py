@@ -108,6 +108,10 @@ class ChannelPlan:
         while _tie_embeddings_to_heads(trace) or trace.labels.straighten():
             pass
         self.runs, self._run_of, self._rank_of = _find_runs(trace)
+        # Channels of no run are there at any width, as an output's are.
+        classes = trace.labels.classes
+        roots = np.unique(classes.find(np.arange(len(classes))))
+        classes.union(roots[self._run_of[roots] < 0], np.int64(ALWAYS))
         self._known: dict[bytes, Selection] = {}
         self.selections: dict[str, list[tuple[int, Selection]]] = {}
         for name, factors in trace.parameters.items():
@@ -276,10 +280,14 @@ def _tie_embeddings_to_heads(trace: Trace) -> bool:
             continue
         parts = classes.find(outs).reshape(-1, len(ins))
         heads, lengths = np.unique(parts[0], return_counts=True)
+        # Channels of one class that lie in several heads (pieces that are added to each other) would make
+        # all heads one.
+        places = np.unique(np.stack([classes.find(ins), parts[0]]), axis=1)
         if (
             (parts == parts[0]).all()
             and 1 < len(heads) < len(ins)
             and (lengths == lengths[0]).all()
+            and places.shape[1] == len(np.unique(places[0]))
         ):
             changed |= classes.union(ins, parts[0])
     return changed

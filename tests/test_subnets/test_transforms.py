@@ -194,7 +194,7 @@ def test_what_sizes_a_transform_draws_is_what_it_says(transform, sizes):
     [
         (dict(type='RandomResize', sizes=[]), ValueError, r'sizes=\[224, 192, 160, 128\]'),
         (dict(type='RandomResize', sizes=224), ValueError, 'list of one or more sizes'),
-        (dict(type='RandomResize', sizes=[224, 0]), ValueError, 'above 0'),
+        (dict(type='RandomResize', sizes=[224, 0]), ValueError, '2 or more'),
         (dict(type='RandomResize', sizes=[0.5]), ValueError, 'number of pixels'),
         (dict(type='RandomResize', sizes=[8], mode='cubic'), ValueError, "mode 'cubic'"),
         (dict(type='RandomResize', size=[8]), TypeError, r"unknown keys \['size'\]"),
