@@ -147,8 +147,9 @@ def piece(labels: Labels, call: Call) -> Factors:
             for other in range(factor.dim()):
                 along = along if other == dim else along.narrow(other, 0, 1)
             along = to_numpy(along.reshape(-1))
-            if call.argument(4, 'step', 1) == 1:
-                call.slices(dim, along, start, start + pieces[0].shape[dim])
+            if call.argument(4, 'step', 1) != 1:
+                raise SlimmingError('it takes some channels and leaves out those between')
+            call.slices(dim, along, start, start + pieces[0].shape[dim])
         for result, each in zip(by_result, pieces):
             each = compress(each)
             if labels.classes.strict and call.operation.overloadpacket is aten.select:

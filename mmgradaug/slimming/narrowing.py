@@ -18,8 +18,6 @@ from .trace import SPLITS
 # What is changed in a model at the moment, the innermost context last.
 _ACTIVE: 'weakref.WeakKeyDictionary[nn.Module, list[_Changes]]' = weakref.WeakKeyDictionary()
 _NEW = object()
-# These leave running statistics alone if told so; a batch norm of another's making may not.
-_KNOWN_FORWARDS = (_BatchNorm.forward, nn.SyncBatchNorm.forward)
 _CHECKPOINTING = (
     'with_cp', 'use_checkpoint', 'use_checkpointing', 'gradient_checkpointing', 'grad_checkpointing',
     'memory_efficient',
@@ -33,6 +31,8 @@ class _Changes:
 
     def __init__(self) -> None:
         self.entries: list[tuple[dict, str, Any, Any]] = []
+        # By module, what keeps its pieces of channels to the plan.
+        self.pieces: dict[str, _PlannedPieces] = {}
 
     def set(self, owner: dict, key: str, value: Any) -> None:
         self.entries.append((owner, key, owner.get(key, _NEW), value))
@@ -56,8 +56,8 @@ def narrowed(model: nn.Module, plan: ChannelPlan, kept: Kept) -> Iterator[nn.Mod
 
     Parameters are views of the full ones, so gradients reach these, and are zero where a channel is not
     there. Batch norms normalise by the batch in training and by the first entries of the running
-    statistics in evaluation, and do not move them (paper, Section 3.1). Other buffers are copies, so
-    what the pass counts in them is forgotten.
+    statistics in evaluation, and do not move them (paper, Section 3.1). Buffers are copies, so what the pass
+    writes into them is forgotten.
 
     Raises:
         SlimmingError: the model's layers are not those that were planned.
@@ -100,8 +100,6 @@ def _keep_buffers(modules: Iterable[nn.Module], changes: _Changes) -> None:
     for module in modules:
         if isinstance(module, _BatchNorm):
             changes.set(vars(module), 'track_running_stats', False)
-            if type(module).forward in _KNOWN_FORWARDS:
-                continue
         for name, buffer in module._buffers.items():
             if buffer is not None:
                 changes.set(module._buffers, name, buffer.clone())
@@ -144,8 +142,11 @@ def _narrow(model: nn.Module, plan: ChannelPlan, kept: Kept, changes: _Changes) 
             if counts and attribute in own and own[attribute] != value:
                 changes.set(own, attribute, value)
         if name in splits or name in slices:
-            pieces = splits.get(name, []), slices.get(name, [])
-            changes.set(own, 'forward', _split_as_planned(module, *pieces))
+            pieces = _PlannedPieces(splits.get(name, []), slices.get(name, []))
+            changes.pieces[name] = pieces
+            changes.set(own, 'forward', _with_pieces(module, pieces))
+            for inside in list(module.modules())[1:]:
+                changes.set(vars(inside), 'forward', _without_pieces(inside, pieces))
         for method in ('__deepcopy__', '__reduce_ex__', 'state_dict'):
             changes.set(own, method, _refuse_copies)
 
@@ -180,41 +181,113 @@ def _refuse_checkpointing(modules: dict[str, nn.Module], planned: Iterable[str])
             name = name.rpartition('.')[0] if name else None
 
 
-class _SplitSizes(TorchFunctionMode):
-    """Pieces of channels have the planned sizes, where ``x.chunk(2)`` or ``x[:, :c // 2]`` would cut elsewhere."""
+class _PlannedPieces(TorchFunctionMode):
+    """Pieces of channels have the planned sizes, where ``x.chunk(2)`` or ``x[:, :c // 2]`` would cut elsewhere.
 
-    def __init__(self, calls: list[Any], slices: list[Any]) -> None:
+    Args:
+        splits: the module's calls that split; None for each that does not split channels.
+        slices: its slices of channels.
+    """
+
+    def __init__(self, splits: list[Any], slices: list[Any]) -> None:
         super().__init__()
-        self.calls, self.slices = iter(calls), list(slices)
+        self.splits, self.slices = splits, slices
+        self.splits_done = self.slices_done = 0
+        # Inside a submodule, whose calls are not this module's.
+        self.suspended = 0
+
+    @property
+    def unused(self) -> bool:
+        """Whether slices were planned that the module has not taken in a form that is known here."""
+        return bool(self.slices) and self.slices_done % len(self.slices) != 0
 
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Optional[dict] = None
     ) -> Any:
-        if getattr(function, '__name__', '') in SPLITS:
-            planned = next(self.calls, None)
+        kwargs = kwargs or {}
+        if self.suspended:
+            return function(*args, **kwargs)
+        if self.splits and getattr(function, '__name__', '') in SPLITS:
+            planned = self.splits[self.splits_done % len(self.splits)]
+            self.splits_done += 1
             if planned is not None and args[0].shape[planned[0]] == sum(planned[1]):
                 dim, sizes = planned
                 return torch.split_with_sizes(args[0], sizes, dim)
-        if function is Tensor.__getitem__ and self.slices:
-            dim, size, start, end = self.slices[0]
-            index = args[1] if isinstance(args[1], tuple) else (args[1],)
-            plain = all(isinstance(each, slice) for each in index[: dim + 1])
-            fits = plain and len(index) > dim and index[dim] != slice(None)
-            if fits and args[0].dim() > dim and args[0].shape[dim] == size:
-                del self.slices[0]
-                index = (*index[:dim], slice(start, end), *index[dim + 1 :])
-                return function(args[0], index)
-        return function(*args, **(kwargs or {}))
+        if self.slices and function in _SLICES and isinstance(args[0], Tensor):
+            x, planned = args[0], self.slices[self.slices_done % len(self.slices)]
+            dim, size, start, end = planned
+            if function in (Tensor.narrow, torch.narrow):
+                given = dict(zip(('input', 'dim', 'start', 'length'), args), **kwargs)
+                if given['dim'] % x.dim() == dim and x.shape[dim] == size:
+                    self.slices_done += 1
+                    return x.narrow(dim, start, end - start)
+            else:
+                index = _slice_replaced(x, args[1], dim, size, slice(start, end))
+                if index is not None:
+                    self.slices_done += 1
+                    return function(x, index, *args[2:])
+        return function(*args, **kwargs)
 
 
-def _split_as_planned(module: nn.Module, calls: list[Any], slices: list[Any]) -> Callable[..., Any]:
+_SLICES = (Tensor.__getitem__, Tensor.__setitem__, Tensor.narrow, torch.narrow)
+
+
+def _slice_replaced(
+    tensor: Tensor, index: Any, dim: int, size: int, by: slice
+) -> Optional[tuple[Any, ...]]:
+    """An index with another slice of channels; None if it does not slice ``size`` channels in that dimension.
+
+    ``dim`` counts as PyTorch does when it comes to that slice: without dimensions of which one entry was taken
+    before, with new ones.
+    """
+    index = list(index) if isinstance(index, tuple) else [index]
+    for each in index:
+        plain = each is None or each is Ellipsis or isinstance(each, (slice, int))
+        if not plain or isinstance(each, bool):
+            return None
+    if Ellipsis in index:
+        place = index.index(Ellipsis)
+        taken = sum(each is not None for each in index) - 1
+        index[place : place + 1] = [slice(None)] * (tensor.dim() - taken)
+    now = in_tensor = 0
+    for place, each in enumerate(index):
+        if isinstance(each, slice) and now == dim:
+            fits = tensor.shape[in_tensor] == size and each != slice(None)
+            if not fits or each.step not in (None, 1):
+                return None
+            index[place] = by
+            return tuple(index)
+        now += not isinstance(each, int)
+        in_tensor += each is not None
+    return None
+
+
+def _with_pieces(module: nn.Module, pieces: _PlannedPieces) -> Callable[..., Any]:
     forward = module.forward
 
-    def split_as_planned(*args: Any, **kwargs: Any) -> Any:
-        with _SplitSizes(calls, slices):
+    def with_planned_pieces(*args: Any, **kwargs: Any) -> Any:
+        with pieces:
             return forward(*args, **kwargs)
 
-    return split_as_planned
+    return with_planned_pieces
+
+
+def _without_pieces(module: nn.Module, pieces: _PlannedPieces) -> Callable[..., Any]:
+    forward = module.forward
+
+    def without_planned_pieces(*args: Any, **kwargs: Any) -> Any:
+        pieces.suspended += 1
+        try:
+            return forward(*args, **kwargs)
+        finally:
+            pieces.suspended -= 1
+
+    return without_planned_pieces
+
+
+def unused_pieces(model: nn.Module) -> list[str]:
+    """Names of modules that slice channels in a form that is not known, inside a sub-network's context."""
+    return [name for name, pieces in _ACTIVE[model][-1].pieces.items() if pieces.unused]
 
 
 def _first(value: Tensor, selections: list[tuple[int, Selection]], kept: Kept) -> Tensor:

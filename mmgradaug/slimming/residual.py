@@ -19,46 +19,56 @@ class Route:
     Args:
         argument: which input: its position, or its name.
         through: the name of a submodule that it passes, a projection for instance; None if it does not.
+        computed: whether the module itself computed something of it, without a submodule: no branch that can be
+            told from a shortcut.
         added: whether something was added to it.
         activation: what was applied after that.
     """
 
     argument: Union[int, str] = 0
     through: Optional[str] = None
+    computed: bool = False
     added: bool = False
     activation: Optional[str] = None
 
     @property
     def direct(self) -> bool:
-        return self.through is None and not self.added and self.activation is None
+        return self == Route(self.argument)
 
 
 def follow_addition(
-    name: str, inputs: Sequence[dict[int, Route]], active: set[int], alpha: Any = 1
+    name: str, inputs: Sequence[dict[int, Route]], active: Sequence[int], alpha: Any = 1
 ) -> dict[int, Route]:
-    """The routes to an operation's result from those to its inputs, for the calls that are running."""
+    """The routes to an operation's result from those to its inputs, for the calls that run, the innermost last."""
+    own = active[-1]
+    computed: dict[int, Route] = {}
+    for each in inputs:
+        if own in each and (each[own].direct or each[own].computed):
+            computed[own] = replace(each[own], computed=True)
     if alpha != 1:  # a shortcut that is scaled
-        return {}
+        return computed
     if name in UNCHANGED:
         routes = inputs[0]
     elif name in ACTIVATIONS:
-        routes = {
-            call: replace(route, activation=ACTIVATIONS[name])
-            for call, route in inputs[0].items()
-            if route.added and route.activation is None
-        }
+        routes = dict(computed)
+        for call, route in inputs[0].items():
+            if route.added and route.activation is None:
+                routes[call] = replace(route, activation=ACTIVATIONS[name])
     elif name in ADDITIONS and len(inputs) == 2:
-        routes: dict[int, Any] = {}
+        routes = {}
         for call in {*inputs[0], *inputs[1]}:
             open_routes = [
                 each[call] for each in inputs if call in each and each[call].activation is None
             ]
-            if open_routes:
-                # The shortcut, if a branch of one submodule could be taken for it too.
-                route = min(open_routes, key=lambda r: r.through is not None)
+            # The shortcut, if a branch of one submodule could be taken for it too.
+            known = [each for each in open_routes if not each.computed]
+            route = min(known, key=lambda r: r.through is not None, default=None)
+            if route is not None and (route.through is None or len(known) == len(open_routes)):
                 routes[call] = replace(route, added=True)
+            elif open_routes:
+                routes[call] = replace(open_routes[0], computed=True)
     else:
-        return {}
+        return computed
     return {call: route for call, route in routes.items() if call in active}
 
 
@@ -69,7 +79,7 @@ def find_blocks(model: nn.Module, routes: dict[str, Optional[Route]]) -> dict[st
     for name, route in routes.items():
         parent = modules.get(name.rpartition('.')[0])
         listed = isinstance(parent, (nn.Sequential, nn.ModuleList, nn.ModuleDict))
-        if route is not None and route.added and listed:
+        if route is not None and route.added and not route.computed and listed:
             found[name] = route
     return {
         name: found[name]

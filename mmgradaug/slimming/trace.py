@@ -294,7 +294,7 @@ class _Watcher(TorchDispatchMode):
         results: Sequence[Tensor],
         kwargs: dict[str, Any],
     ) -> None:
-        active = {call for _, call in self.running}
+        active = [call for _, call in self.running]
         inputs = [shadow.carries for shadow in shadows]
         carries = follow_addition(name, inputs, active, kwargs.get('alpha', 1))
         self.shadow_of(results[0]).carries = carries
@@ -390,6 +390,16 @@ class _AnyBatchNorm(nn.modules.batchnorm._BatchNorm):
 def trial_copy(model: nn.Module, device: str) -> nn.Module:
     """A copy to be run and thrown away: on ``device``, its batch norms without counting."""
     trial = copy.deepcopy(model).to(device)
+    # On the meta device a tensor is another one in each place; one parameter in two places stays one.
+    same: dict[int, Tensor] = {}
+    for original, module in zip(model.modules(), trial.modules()):
+        for ours, theirs in (
+            (original._parameters, module._parameters),
+            (original._buffers, module._buffers),
+        ):
+            for key, value in ours.items():
+                if value is not None and theirs.get(key) is not None:
+                    theirs[key] = same.setdefault(id(value), theirs[key])
     for module in trial.modules():
         if isinstance(module, nn.SyncBatchNorm):
             module.__class__ = _AnyBatchNorm

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .errors import SlimmingError
 from .labels import ANY, LABEL_TYPE, compress, to_numpy
-from .narrowing import narrowed, possible_counts
+from .narrowing import narrowed, possible_counts, unused_pieces
 from .plan import ChannelPlan, Kept
 from .trace import Step, Trace
 
@@ -53,6 +53,11 @@ def check_subnetwork(
     try:
         with narrowed(trial, plan, kept):
             small.run(trial, arguments, forward, None, comparison if compare else None)
+            if unused := unused_pieces(trial):
+                raise SlimmingError(
+                    f'{unused[0] or type(trial).__name__!r} slices channels in a form that cannot be followed: write '
+                    'x[:, a:b], x.narrow(dim, start, length) or x.split(sizes, dim)'
+                )
         if small.outputs[0] != trace.outputs[number]:
             raise SlimmingError(f'it gives {small.outputs[0]} instead of {trace.outputs[number]}')
     except Exception as error:
