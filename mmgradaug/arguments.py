@@ -1,5 +1,6 @@
 """Checking of what a config says."""
 
+import difflib
 import inspect
 from collections.abc import Iterable
 from typing import Callable, Union
@@ -18,4 +19,6 @@ def refuse_unknown_keys(what: str, given: Iterable[str], known: Union[Callable, 
         known = [parameter.name for parameter in parameters]
     unknown = sorted(set(given) - set(known))
     if unknown:
-        raise TypeError(f'{what} has unknown keys {unknown}; it takes {known}')
+        near = difflib.get_close_matches(str(unknown[0]), known, n=1)
+        hint = f'. Do you mean {near[0]}?' if near else ''
+        raise TypeError(f'{what} has unknown keys {unknown}; it takes {known}{hint}')

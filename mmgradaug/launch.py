@@ -26,6 +26,13 @@ warnings.filterwarnings('ignore', 'pkg_resources is deprecated as an API', UserW
 # MMEngine's default hooks.
 OWN_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
 
+# In our configs already; of anybody's config the data are checked too, and the report finds the run.
+TRAINING_HOOKS = dict(
+    data_check='mmgradaug.DataCheckHook',
+    weights_check='mmgradaug.WeightsCheckHook',
+    run_record='mmgradaug.RunRecordHook',
+)
+
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--work-dir', help='where logs and checkpoints go')
@@ -74,7 +81,8 @@ def load_config(args: argparse.Namespace, stages: Sequence[str] = ()) -> Config:
         raise UserError('\n'.join([f'{args.config}:', *(f'  {problem}' for problem in problems)]))
     hooks = cfg.setdefault('default_hooks', {})
     if 'train' in stages:
-        hooks.setdefault('weights_check', dict(type='mmgradaug.WeightsCheckHook'))
+        for name, hook in TRAINING_HOOKS.items():
+            hooks.setdefault(name, dict(type=hook))
     for name in [name for name, hook in hooks.items() if hook is None and name not in OWN_HOOKS]:
         del hooks[name]  # of its own hooks alone MMEngine lets one be left out
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
