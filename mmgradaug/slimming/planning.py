@@ -1,5 +1,6 @@
 """Finding out which channels a network's sub-networks have, and that these sub-networks run."""
 
+import copy
 import random
 import weakref
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ from torch.backends import mha
 from .errors import SlimmingError
 from .plan import ChannelPlan, Kept
 from .residual import find_blocks
-from .trace import Trace, tensors_in, trial_copy
+from .trace import Trace, tensors_in
 from .verification import check_subnetwork, learn_a_count
 
 # Widths at which planned sub-networks are run. Where every layer has the first channels of one run, the
@@ -118,7 +119,7 @@ def check_sizes(
     if not (plan.example and isinstance(plan.example[0], Tensor) and plan.example[0].dim() == 4):
         return
     images, *rest = plan.example
-    trial = trial_copy(model, str(images.device))
+    trial = _trial_copy(model, str(images.device))
     trial.train()
     # Names of the modules that run, the innermost last; after an error, the failing one's.
     running: list[str] = []
@@ -146,7 +147,7 @@ def runs_alone(model: nn.Module, plan: ChannelPlan, width: float) -> None:
     Raises:
         SlimmingError: it does not.
     """
-    trial = trial_copy(model, _device(plan.example))
+    trial = _trial_copy(model, _device(plan.example))
     trial.eval()
     try:
         with _quiet():
@@ -179,7 +180,7 @@ def _traced(
     examples = _example_images(model, small) if example_input is None else [example_input]
     problem = refusal = None
     for device in ('cpu', 'meta') if small else ('meta',) if on_meta else ('meta', 'cpu'):
-        trial = trial_copy(model, device)
+        trial = _trial_copy(model, device)
         for example in examples:
             arguments = example if isinstance(example, tuple) else (example,)
             arguments = tuple(_moved(a, device) for a in arguments)
@@ -242,3 +243,31 @@ def _example_images(model: nn.Module, small: bool) -> list[Tensor]:
     channels = dict.fromkeys([3, 1, *(c.in_channels for c in convolutions[:1])])
     sizes = sorted(PROBE_SIZES, key=lambda size: size != 64) if small else PROBE_SIZES
     return [torch.zeros(2, c, s, s, dtype=dtype) for c in channels for s in sizes]
+
+
+class _AnyBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """SyncBatchNorm's stand-in where it cannot run; any number of dimensions."""
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        pass
+
+
+def _trial_copy(model: nn.Module, device: str) -> nn.Module:
+    """A copy to be run and thrown away: on ``device``, its batch norms without counting."""
+    trial = copy.deepcopy(model).to(device)
+    # On the meta device a tensor is another one in each place; one parameter in two places stays one.
+    same: dict[int, Tensor] = {}
+    for original, module in zip(model.modules(), trial.modules()):
+        for ours, theirs in (
+            (original._parameters, module._parameters),
+            (original._buffers, module._buffers),
+        ):
+            for key, value in ours.items():
+                if value is not None and theirs.get(key) is not None:
+                    theirs[key] = same.setdefault(id(value), theirs[key])
+    for module in trial.modules():
+        if isinstance(module, nn.SyncBatchNorm):
+            module.__class__ = _AnyBatchNorm
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.track_running_stats = False
+    return trial

@@ -1,6 +1,5 @@
 """One forward pass of a network, watched: which channels each tensor has, operation by operation."""
 
-import copy
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -98,7 +97,7 @@ class Trace:
         """Trace one pass.
 
         Args:
-            model: on whatever device; its batch norms should not count (see :func:`trial_copy`).
+            model: on whatever device; its batch norms should not count.
             arguments: of ``forward(model, *arguments)``.
             compare: called after each operation that meets channels; may raise SlimmingError.
             within: names of the modules whose channels may be narrowed; None for all. What other modules
@@ -378,31 +377,3 @@ def tensors_in(value: Any) -> list[Tensor]:
         slots = (slots,) if isinstance(slots, str) else slots
         inside += [getattr(value, slot, None) for slot in slots]
     return [tensor for each in inside for tensor in tensors_in(each)]
-
-
-class _AnyBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """SyncBatchNorm's stand-in where it cannot run; any number of dimensions."""
-
-    def _check_input_dim(self, x: Tensor) -> None:
-        pass
-
-
-def trial_copy(model: nn.Module, device: str) -> nn.Module:
-    """A copy to be run and thrown away: on ``device``, its batch norms without counting."""
-    trial = copy.deepcopy(model).to(device)
-    # On the meta device a tensor is another one in each place; one parameter in two places stays one.
-    same: dict[int, Tensor] = {}
-    for original, module in zip(model.modules(), trial.modules()):
-        for ours, theirs in (
-            (original._parameters, module._parameters),
-            (original._buffers, module._buffers),
-        ):
-            for key, value in ours.items():
-                if value is not None and theirs.get(key) is not None:
-                    theirs[key] = same.setdefault(id(value), theirs[key])
-    for module in trial.modules():
-        if isinstance(module, nn.SyncBatchNorm):
-            module.__class__ = _AnyBatchNorm
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.track_running_stats = False
-    return trial
