@@ -20,7 +20,8 @@ from helpers import (
 from mmengine.model import MMDistributedDataParallel, convert_sync_batchnorm
 from two_ranks_proofs import CASES, DDP_OPTIONS, SyncBatchNormOnCPU, count_reductions, prove
 
-from mmgradaug.engine import GradAugDistributedDataParallel, GradAugHook
+from mmgradaug.engine import GradAugDistributedDataParallel, GradAugHook, NonFiniteHook
+from mmgradaug.engine.non_finite import NonFiniteError
 from mmgradaug.slimming import subnetwork
 
 
@@ -112,6 +113,26 @@ def what_the_hook_says(rank):
         return dict(seed=seed, refusal=str(error))
 
 
+def one_rank_not_finite(rank):
+    """What the hook says, and whether weights moved, where rank 1 alone has an image of NaN."""
+    _, model = stock_and_gradaug(gradaug_config())
+    ddp = GradAugDistributedDataParallel(model)
+    wrapper = sgd(ddp)
+    runner = SimpleNamespace(model=ddp, optim_wrapper=wrapper, iter=0, work_dir='the work dir')
+    hook = NonFiniteHook()
+    hook.before_train(runner)
+    announce_iteration(model, 0)
+    batch = random_batch(seed=rank)
+    if rank == 1:
+        batch['inputs'][0] = float('nan')
+    before = copy.deepcopy(dict(model.named_parameters()))
+    try:
+        ddp.train_step(batch, wrapper)
+    except NonFiniteError as error:
+        moved = any(not torch.equal(p, before[name]) for name, p in model.named_parameters())
+        return dict(says=str(error), moved=moved)
+
+
 def find(rank):
     one_bucket = dict(bucket_cap_mb=100)
     return dict(
@@ -120,6 +141,7 @@ def find(rank):
         mean_teacher=mean_teacher(rank, **one_bucket),
         hook=what_the_hook_says(rank),
         sync_bn=sync_bn_subnetwork(rank),
+        not_finite=one_rank_not_finite(rank),
         proofs={str(case): prove(case, rank) for case in CASES},
         options={key: prove(CASES[-1], rank, **DDP_OPTIONS[key]) for key in DDP_OPTIONS},
     )

@@ -89,7 +89,7 @@ def test_stopped_and_resumed_is_as_left_alone(tmp_path, name, left_alone):
 
 
 def test_everything_random_of_gradaug_and_its_regularizers(tmp_path, classifier):
-    """Widths, depths, sizes, ShakeDrop, DropPath, CutMix and Mixup on real images, in mid-epoch."""
+    """Widths, depths, sizes, ShakeDrop, DropBlock, DropPath, CutMix and Mixup on real images, in mid-epoch."""
     states = []
     for run, steps in dict(alone=[{}], stopped=[dict(stop_at=6), dict(resume=True)]).items():
         for step in steps:
@@ -102,7 +102,10 @@ def test_everything_random_of_gradaug_and_its_regularizers(tmp_path, classifier)
                 ),
                 backbone=dict(
                     type='mmgradaug.SlimmableResNetCIFAR', depth=14, drop_path_rate=0.3,
-                    regularizers=[dict(type='ShakeDrop', last_drop_prob=0.5)],
+                    regularizers=[
+                        dict(type='ShakeDrop', last_drop_prob=0.5),
+                        dict(type='DropBlock', drop_prob=0.3, block_size=3, groups=[2, 3]),
+                    ],
                 ),
                 neck=given.model.neck,
                 head=dict(given.model.head, loss=dict(type='CrossEntropyLoss', use_soft=True)),

@@ -41,6 +41,12 @@ def test_ranks_agree_and_equal_the_mean_of_their_gradients(ranks):
     assert [rank['plain']['reductions'] for rank in ranks] == [[1, 1, 1]] * 2
 
 
+def test_what_is_not_finite_on_one_rank_stops_both_before_the_update(ranks):
+    for found in (rank['not_finite'] for rank in ranks):
+        assert 'Rank 1:' in found['says'] and 'the full network' in found['says']
+        assert not found['moved']
+
+
 def assert_same(ranks, expected):
     for name, value in expected.items():
         one, other = (rank[name] for rank in ranks)
