@@ -134,7 +134,7 @@ class GradAug:
         self,
         model: nn.Module,
         num_subnets: int = 3,
-        min_width: float = 0.9,
+        min_width: Optional[float] = None,
         transforms: Any = None,
         *,
         seed: int = 0,
@@ -212,13 +212,14 @@ class GradAug:
                     # A copy, which a criterion that works in place does not change.
                     soft_labels.append(self._logits(outputs).detach().clone())
                 return criterion(outputs, targets), {}
-            part = each.subnet.part
-            chosen = slice(None) if part is None else part.indices(len(images))
-            seen = batch if part is None else batch.select(chosen)
-            outputs = self.model(seen.transform(each.subnet.transform).images)
+            seen, chosen = each.subnet.see(batch)
+            learned = soft_labels[0] if self.soft_labels else targets
+            if chosen is not None:
+                learned = _select(learned, chosen, len(images))
+            outputs = self.model(seen.images)
             if not self.soft_labels:
-                return criterion(outputs, _select(targets, chosen, len(images))), {}
-            return self.soft_label_loss(self._logits(outputs), soft_labels[0][chosen]), {}
+                return criterion(outputs, learned), {}
+            return self.soft_label_loss(self._logits(outputs), learned), {}
 
         def run_backward(loss: Tensor, each: Pass) -> None:
             with torch.autocast(images.device.type, enabled=False):
@@ -246,10 +247,8 @@ class GradAug:
         self.seed, self.iteration = state['seed'], state['iteration']
 
 
-def _select(targets: Any, chosen: Union[slice, Tensor], size: int) -> Any:
+def _select(targets: Any, chosen: Tensor, size: int) -> Any:
     """The targets of some images: rows of tensors, also inside lists, tuples and dicts; all else as it is."""
-    if isinstance(chosen, slice):
-        return targets
     if isinstance(targets, Tensor):
         return targets[chosen] if targets.dim() and len(targets) == size else targets
     if isinstance(targets, dict):

@@ -41,14 +41,11 @@ def gradaug_step(
                     recorded['batch'], mode='full_pass', record=bool(subnets)
                 )
             else:
-                # Chosen and transformed here, once for every task.
-                batch, outputs = recorded['batch'], recorded['outputs']
-                if each.subnet.part is not None:
-                    chosen = each.subnet.part.indices(len(batch))
-                    batch = batch.select(chosen)
-                    outputs = None if outputs is None else model.select_recorded(outputs, chosen)
-                batch = batch.transform(each.subnet.transform)
-                losses = run(batch, mode='subnet_pass', recorded=outputs)
+                seen, chosen = each.subnet.see(recorded['batch'])
+                outputs = recorded['outputs']
+                if chosen is not None and outputs is not None:
+                    outputs = model.select_recorded(outputs, chosen)
+                losses = run(seen, mode='subnet_pass', recorded=outputs)
         return model.parse_losses(losses)
 
     def backward(loss: Tensor, each: Pass) -> None:

@@ -199,7 +199,8 @@ class _PlannedPieces(TorchFunctionMode):
     @property
     def unused(self) -> bool:
         """Whether slices were planned that the module has not taken in a form that is known here."""
-        return bool(self.slices) and self.slices_done % len(self.slices) != 0
+        done = self.slices_done
+        return bool(self.slices) and (done == 0 or done % len(self.slices) != 0)
 
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Optional[dict] = None
@@ -267,7 +268,11 @@ def _with_pieces(module: nn.Module, pieces: _PlannedPieces) -> Callable[..., Any
 
     def with_planned_pieces(*args: Any, **kwargs: Any) -> Any:
         with pieces:
-            return forward(*args, **kwargs)
+            try:
+                return forward(*args, **kwargs)
+            except BaseException:
+                pieces.splits_done = pieces.slices_done = 0  # the next pass begins anew
+                raise
 
     return with_planned_pieces
 

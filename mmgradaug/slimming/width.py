@@ -74,7 +74,7 @@ class Width:
     All arguments but ``min_width`` are ours, each with the paper's setting as its default.
 
     Args:
-        min_width: alpha, in (0, 1]. The paper uses 0.9 on ImageNet, 0.8 on CIFAR.
+        min_width: alpha, in (0, 1], by default 0.9. The paper uses 0.9 on ImageNet, 0.8 on CIFAR.
         smallest_if_single: with n = 1 take alpha instead of a uniform width, as the authors' code does;
             the paper has it uniform. A number between 0 and 1 is how likely that is: 0.5 takes turns
             between the two, by chance.
@@ -91,19 +91,12 @@ class Width:
 
     def __init__(
         self,
-        min_width: float = 0.9,
+        min_width: Optional[float] = None,
         smallest_if_single: Union[bool, float] = False,
         always_smallest: bool = True,
         widths: Optional[Sequence[float]] = None,
         divisor: int = 1,
     ) -> None:
-        if isinstance(min_width, bool) or not isinstance(min_width, (int, float)):
-            raise TypeError(f'min_width must be a number in (0, 1], got {min_width!r}')
-        if not 0.0 < min_width <= 1.0:
-            raise ValueError(
-                f'min_width is a share of the channels in (0, 1], got {min_width}; '
-                'the paper uses 0.9 on ImageNet and 0.8 on CIFAR'
-            )
         if not isinstance(smallest_if_single, (bool, float)) or not 0 <= smallest_if_single <= 1:
             raise TypeError(
                 f'smallest_if_single is True or False, got {smallest_if_single!r}; or a number such as 0.5, '
@@ -117,13 +110,20 @@ class Width:
                 'most hardware'
             )
         self.widths = None if widths is None else _check_grid(widths)
-        if self.widths:
-            if min_width not in (0.9, self.widths[0]):  # 0.9 is the default
-                raise ValueError(
-                    f'widths={self.widths} begins at {self.widths[0]}, min_width says {min_width}: leave '
-                    'min_width out'
-                )
-            min_width = self.widths[0]
+        if min_width is None:
+            min_width = self.widths[0] if self.widths else 0.9
+        if isinstance(min_width, bool) or not isinstance(min_width, (int, float)):
+            raise TypeError(f'min_width must be a number in (0, 1], got {min_width!r}')
+        if not 0.0 < min_width <= 1.0:
+            raise ValueError(
+                f'min_width is a share of the channels in (0, 1], got {min_width}; '
+                'the paper uses 0.9 on ImageNet and 0.8 on CIFAR'
+            )
+        if self.widths and min_width != self.widths[0]:
+            raise ValueError(
+                f'widths={self.widths} begins at {self.widths[0]}, min_width says {min_width}: leave '
+                'min_width out'
+            )
         self.min_width = float(min_width)
         self.smallest_if_single = smallest_if_single
         self.always_smallest = always_smallest

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Optional, Union
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from mmgradaug.slimming import AtWidth, Axis, Choice, Depth, Width, WithoutBlocks
 
-from .batch import BatchPart
+from .batch import Batch, BatchPart
 from .transforms import BatchOperation, check_batch_transform
 
 
@@ -38,6 +38,12 @@ class Subnet:
         """Indices of the residual blocks that it leaves out; None where depth is not drawn."""
         return next((c.dropped for c in self.choices if isinstance(c, WithoutBlocks)), None)
 
+    def see(self, batch: Batch) -> tuple[Batch, Optional[Tensor]]:
+        """Its part of a batch, transformed; and the numbers of these images, (K,) int64, None for all."""
+        chosen = None if self.part is None else self.part.indices(len(batch))
+        part = batch if chosen is None else batch.select(chosen)
+        return part.transform(self.transform), chosen
+
     @contextmanager
     def enter(self, model: nn.Module) -> Iterator[nn.Module]:
         """A context in which ``model`` is this sub-network."""
@@ -64,7 +70,7 @@ class SubnetSampler:
 
     Args:
         num_subnets: n >= 0; 0 is plain training.
-        min_width: alpha, in (0, 1]. 1.0 gives n passes at full width (RandScale of Table 4).
+        min_width: alpha, in (0, 1], by default 0.9. 1.0 gives n passes at full width (RandScale of Table 4).
         transforms: a batch transform, or a list of them, one after the other.
         smallest_if_single, always_smallest, widths, width_divisor: which widths are drawn, see
             :class:`~mmgradaug.slimming.Width`.
@@ -83,7 +89,7 @@ class SubnetSampler:
     def __init__(
         self,
         num_subnets: int = 3,
-        min_width: float = 0.9,
+        min_width: Optional[float] = None,
         transforms: Any = None,
         smallest_if_single: Union[bool, float] = False,
         survival_prob: float = 1.0,
