@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
 from PIL import Image
 
 
@@ -15,25 +16,29 @@ def _one_thread():
 
 
 @contextmanager
-def _scopes_restored():
-    """A Runner leaves its scope behind, in which the next test's names would be looked up."""
-    scopes = DefaultScope._instance_dict.copy()
+def _globals_restored():
+    """A Runner leaves behind its scope, in which the next test's names would be looked up, and its visualizer.
+
+    MMDetection names every visualizer "visualizer", so the next Runner would write into the last one's work dir.
+    """
+    kept = [(kind, kind._instance_dict.copy()) for kind in (DefaultScope, Visualizer)]
     yield
-    DefaultScope._instance_dict.clear()
-    DefaultScope._instance_dict.update(scopes)
+    for kind, instances in kept:
+        kind._instance_dict.clear()
+        kind._instance_dict.update(instances)
 
 
 @pytest.fixture(autouse=True)
 def _alone():
     torch.manual_seed(0)
-    with _scopes_restored():
+    with _globals_restored():
         yield
 
 
 @pytest.fixture(autouse=True, scope='module')
 def _module_alone():
     """A module's own fixtures may leave a scope behind as well."""
-    with _scopes_restored():
+    with _globals_restored():
         yield
 
 
@@ -163,7 +168,7 @@ def classifier(tmp_path_factory):
     (folder / 'config.py').write_text(CLASSIFIER.replace('{root!r}', repr(str(folder))))
     cfg = Config.fromfile(folder / 'config.py')
     torch.manual_seed(0)
-    with _scopes_restored(), DefaultScope.overwrite_default_scope('mmpretrain'):
+    with _globals_restored(), DefaultScope.overwrite_default_scope('mmpretrain'):
         model = MODELS.build({**cfg.model, 'data_preprocessor': cfg.data_preprocessor})
         model.init_weights()
     for name, value in model.state_dict().items():

@@ -243,6 +243,49 @@ def test_flattening_keeps_each_channel_with_its_positions():
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-14)
 
 
+class OverChannels(nn.Module):
+    """Attention of channels to channels within a head (XCiT, DaViT): all of the values' channels meet its weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.qkv = nn.Linear(3, 16), nn.Linear(16, 48)
+        self.project, self.head = nn.Linear(16, 16), nn.Linear(16, 2)
+
+    def forward(self, x):
+        x = self.embed(x)
+        q, k, v = self.qkv(x).view(*x.shape[:2], 3, -1, 4).permute(2, 0, 3, 4, 1)
+        weights = (q @ k.transpose(-2, -1)).softmax(-1)
+        return self.head(self.project((weights @ v).permute(0, 3, 1, 2).flatten(2)))
+
+
+class UnlikeHeads(nn.Module):
+    """Keys of 4 channels in a head and values of 6, projected to an embedding that is not the heads' (LeViT)."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.qkv = nn.Linear(3, 20), nn.Linear(20, 4 * 14)
+        self.project, self.head = nn.Linear(4 * 6, 20), nn.Linear(20, 2)
+
+    def forward(self, x):
+        x = self.embed(x)
+        q, k, v = self.qkv(x).view(*x.shape[:2], -1, 14).transpose(1, 2).split([4, 4, 6], -1)
+        x = ((q @ k.transpose(-2, -1)).softmax(-1) @ v).transpose(1, 2).flatten(2)
+        return self.head(self.project(x))
+
+
+@pytest.mark.parametrize('kind', [OverChannels, UnlikeHeads])
+def test_two_of_four_heads_and_half_of_what_they_project_to(kind):
+    model, x = kind().double(), torch.randn(2, 7, 3, dtype=torch.float64)
+    plan = plan_channels(model, x)
+    with subnetwork(model, 0.5):
+        shapes = {name: tuple(value.shape) for name, value in model.named_parameters()}
+        found = model(x)
+    for name in ('qkv.weight', 'project.weight'):
+        assert shapes[name] == tuple(size // 2 for size in model.get_parameter(name).shape)
+    zeroed(model, plan, 0.5)
+    torch.testing.assert_close(found, model(x), rtol=0, atol=1e-12)
+
+
 class Pixels(nn.Module):
     """Channels that become pixels and come back, and halves of which one gates the other."""
 

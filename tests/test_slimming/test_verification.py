@@ -237,7 +237,14 @@ def test_channels_that_are_sliced_by_number_are_the_planned_ones(change, width):
     torch.testing.assert_close(found, model(x), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize('change', [lambda y: y[..., ::4], lambda y: y[:, :, torch.arange(4)]])
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda y: y[..., ::4],
+        lambda y: y[:, :, torch.arange(4)],
+        lambda y: torch.ops.aten.slice.Tensor(y, -1, 4, 8),
+    ],
+)
 def test_slices_that_cannot_be_followed_are_refused_or_kept(change):
     model = nn.Sequential(nn.Linear(3, 16), Pieces(lambda y: y)).double()
     model[1].a = nn.Linear(4, 16).double()
@@ -260,7 +267,11 @@ class Halved(nn.Module):
         y = 0 if self.inner is None else self.inner(x)
         x = self.c(x)
         half = x.shape[1] // 2
-        return y + self.g(x[:, half:]) + self.f(x[:, :half])
+        if self.inner is None:
+            second, first = x[:, half:], x[:, :half]
+        else:
+            first, second = x[:, :half], x[:, half:]
+        return y + self.g(second) + self.f(first)
 
 
 @pytest.mark.parametrize('width', [0.2, 0.33, 0.43, 0.5])
@@ -269,13 +280,34 @@ def test_pieces_of_one_module_are_not_those_of_the_module_around_it(width):
     model = Halved(44, Halved(40)).double()
     plan_channels(model, X, widths=(0.3, 0.65))
     with subnetwork(model, width):
-        both = model(X)
-        inner = model.inner(X)
-    alone = Halved(44).double()
-    alone.load_state_dict({k: v for k, v in model.state_dict().items() if 'inner' not in k})
-    plan_channels(alone, X)
-    with subnetwork(alone, width):
-        torch.testing.assert_close(both - inner, alone(X), rtol=0, atol=1e-12)
+        found = model(X)
+    expected = 0
+    for channels, prefix in ((44, ''), (40, 'inner.')):
+        alone = Halved(channels).double()
+        alone.load_state_dict({k: model.state_dict()[prefix + k] for k in alone.state_dict()})
+        plan_channels(alone, X)
+        with subnetwork(alone, width):
+            expected = expected + alone(X)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+def test_pieces_begin_anew_after_an_error():
+    def change(y):
+        first = y[..., :4]
+        if stops:
+            raise ValueError('between two slices')
+        return torch.cat([y[..., 4:], first], -1)
+
+    stops, x = False, torch.randn(2, 7, 3, dtype=torch.float64)
+    model = Pieces(change).double()
+    plan_channels(model, x)
+    with subnetwork(model, 0.45):
+        expected = model(x)
+        stops = True
+        with pytest.raises(ValueError, match='between'):
+            model(x)
+        stops = False
+        torch.testing.assert_close(model(x), expected, rtol=0, atol=0)
 
 
 class Strided(nn.Module):
