@@ -57,14 +57,14 @@ def _interrupt(*_: object) -> None:
 
 
 def run_script(name: str, arguments: Sequence[str]) -> None:
-    """A script of tools/, which an installed package has too, as if it were called itself."""
+    """A script of tools/, which an installed package has too; its help and errors name this command."""
     script = TOOLS / f'{name}.py'
     if not script.is_file():
         raise UserError(f'{script} is missing: install mmgradaug again')
-    before = sys.argv
-    sys.argv = [str(script), *arguments]
+    main_function = runpy.run_path(str(script))['main']
+    before, sys.argv = sys.argv, [f'mmgradaug {name}', *arguments]
     try:
-        runpy.run_path(str(script), run_name='__main__')
+        main_function()
     finally:
         sys.argv = before
 

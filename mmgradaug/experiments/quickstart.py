@@ -13,7 +13,7 @@ from mmgradaug.resources import CONFIGS
 
 from .reading import read_work_dirs
 from .report import write_report
-from .runs import Run, remove
+from .runs import Run, read_config, remove
 from .summary import summary, verdict
 from .sweep import Sweep, check_arguments, locked
 
@@ -85,16 +85,20 @@ def run(args: argparse.Namespace) -> None:
         sweep.train(keep_going=False)
     if args.data == SHAPES and args.pictures:
         draw_detections(sweep, work_dir / 'detections', args.pictures)
-    tell(args.data, work_dir)
+    whole = read_config(sweep.items[0].base).train_cfg.max_iters
+    tell(args.data, work_dir, args.iterations is None or args.iterations >= whole)
 
 
-def tell(data: str, work_dir: Path) -> None:
-    """The table, the report, and what to do next."""
+def tell(data: str, work_dir: Path, is_whole: bool) -> None:
+    """The table, the report, and what to do next; of a shortened training no verdict."""
     (group,) = read_work_dirs([work_dir / 'runs']).groups
     print()
     show(summary(group))
+    print('Memory: largest resident set of a training process, nearly all of it libraries.\n')
     print(
-        f'Memory: largest resident set of a training process, nearly all of it libraries.\n\n{verdict(group)}'
+        verdict(group)
+        if is_whole
+        else 'Trained too short to compare: that it runs is all that this shows.'
     )
     own, papers, name = NEXT[data]
     print(f'This is a small-scale demonstration: it says nothing about {name}.')

@@ -12,11 +12,15 @@ from rich.progress import BarColumn, Progress, TextColumn
 from .runs import Run
 from .tables import METRICS
 
+# Seconds between two lines, where there is no bar.
+LINE_EVERY = 30.0
+
 
 class Watch:
     """Says which trainings are done, and about how much time is left.
 
-    On a terminal a bar shows it; elsewhere a line is printed for each training that ends.
+    On a terminal a bar shows it; elsewhere a line is printed for each training that ends, and every
+    :data:`LINE_EVERY` seconds.
 
     Args:
         weights: by key, how long a training takes in comparison with the others.
@@ -29,7 +33,7 @@ class Watch:
         self.done: list[Run] = []
         self.failures: dict[Run, str] = {}
         self._before = 0.0  # the weight of what an earlier command did
-        self._begin = time.monotonic()
+        self._begin = self._last_line = time.monotonic()
         self.console = Console()
         columns = (
             TextColumn('{task.description}'),
@@ -47,6 +51,7 @@ class Watch:
 
     def say(self, text: str) -> None:
         # Not through the console, which wraps lines.
+        self._last_line = time.monotonic()
         with self.bar_paused():
             print(text, flush=True)
 
@@ -77,9 +82,12 @@ class Watch:
 
     def tick(self, running: Sequence[Run]) -> None:
         now = '; '.join(f'{run.title} {100 * run.share_done:.0f} %' for run in running)
+        now += self.left_in_words(running)
+        if self.bar.disable and time.monotonic() > self._last_line + LINE_EVERY:
+            self.say(f'[{len(self.done) + len(self.failures)}/{self.count}] {now}')
         self.bar.update(
             self.task,
-            description=f'{now}{self.left_in_words(running)}',
+            description=now,
             completed=self._finished(running),
             total=self.total,
         )
