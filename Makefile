@@ -11,7 +11,7 @@ VENV := .venv
 CODE := $(wildcard mmgradaug mmcv_ext_fallback configs tools tests benchmarks examples docs)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart quickstart-detection test test-soak lint format docs docs-links doctor clean
+.PHONY: help setup quickstart quickstart-detection test test-onedl test-soak lint format docs docs-links doctor clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' Makefile
@@ -27,6 +27,10 @@ quickstart-detection: setup  ## train Mask R-CNN with and without GradAug on dra
 
 test: setup  ## run the tests; PYTEST_ARGS='-k doctor' runs some
 	$(VENV)/bin/python -m pytest -n $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
+
+test-onedl:  ## run the tests on OneDL's fork of OpenMMLab, in an environment of its own (.venv-onedl)
+	@PYTHON='$(PYTHON)' tools/setup_env.sh --onedl $(VENV)-onedl
+	$(VENV)-onedl/bin/python -m pytest -n $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
 
 test-soak: setup  ## kill trainings again and again; SOAK_ARGS='--kills 5' for less
 	$(VENV)/bin/python -W ignore tests/soak.py $(SOAK_ARGS)

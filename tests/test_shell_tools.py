@@ -331,7 +331,8 @@ class Checkout:
     def __init__(self, folder):
         self.folder = folder
         (folder / 'tools').mkdir(parents=True)
-        for name in ('Makefile', 'requirements.txt', 'pyproject.toml', 'tools/setup_env.sh'):
+        shutil.copy(ROOT / 'Makefile', folder / 'Makefile')
+        for name in ('requirements.txt', 'pyproject.toml', 'tools/setup_env.sh', 'tools/onedl.txt'):
             shutil.copy(ROOT / name, folder / name)
         for name in FALLBACK:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -447,6 +448,24 @@ def test_setup_makes_the_environment_with_the_given_python(checkout, tmp_path):
     result, installs = checkout.setup(PYTHON=str(python))
     assert (result.returncode, installs) == (0, 2), result.stderr
     assert (checkout.folder / '.venv' / 'pyvenv.cfg').exists()
+
+
+def test_the_forks_environment_has_nothing_of_the_official_packages(checkout):
+    shutil.copytree(checkout.folder / '.venv', checkout.folder / '.venv-onedl')
+    result, installs = checkout.setup('tools/setup_env.sh', '--onedl')
+    assert (result.returncode, installs) == (0, 2), result.stderr
+    assert checkout.calls.read_text().splitlines() == [
+        'install -r .venv-onedl/requirements.txt',
+        'install --no-build-isolation --no-deps -e .',  # whose dependencies are the official ones
+    ]
+    wanted = (checkout.folder / '.venv-onedl' / 'requirements.txt').read_text()
+    names = {line.split('=')[0] for line in wanted.splitlines() if '==' in line}
+    assert not names & {'mmengine', 'mmcv-lite', 'mmcv', 'mmdet', 'mmpretrain', 'openmim'}
+    assert {'torch', 'onedl-mmengine', 'onedl-mmdetection', 'pytest'} <= names
+    with open(checkout.folder / 'tools' / 'onedl.txt', 'a') as stream:
+        stream.write('# changed\n')
+    assert checkout.setup('tools/setup_env.sh', '--onedl')[1] == 2
+    assert checkout.setup('tools/setup_env.sh', '--onedl')[1] == 0
 
 
 def test_make_alone_lists_the_targets():

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Makes a virtual environment with the versions of requirements.txt and this package, editable.
 #
-#   tools/setup_env.sh [VENV]        VENV: .venv by default
+#   tools/setup_env.sh [--onedl] [VENV]        VENV: .venv by default; with --onedl .venv-onedl
+#
+# --onedl: with OneDL's fork of OpenMMLab, tools/onedl.txt, in place of the official packages.
 #
 # From the environment:
 #   PYTHON   the interpreter to make it with; default: the first fitting one of python3.11, python3,
@@ -14,17 +16,22 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+onedl=
 case ${1:-} in
     -h | --help)
         sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p;}' tools/setup_env.sh
         exit 0
+        ;;
+    --onedl)
+        onedl=yes
+        shift
         ;;
     -*)
         echo "error: unknown option $1 (see tools/setup_env.sh --help)" >&2
         exit 2
         ;;
 esac
-venv=${1:-.venv}
+venv=${1:-.venv${onedl:+-onedl}}
 stamp=$venv/.mmgradaug-ready
 # What the newest pins in requirements.txt (numpy, scikit-learn) ask for.
 needed='3.11'
@@ -42,7 +49,7 @@ fail() {
 fallback=(mmcv_ext_fallback/pyproject.toml mmcv_ext_fallback/mmcv/_ext.py)
 want=$({
     pwd -P
-    cat requirements.txt pyproject.toml
+    cat requirements.txt pyproject.toml ${onedl:+tools/onedl.txt}
     cat "${fallback[@]}" 2>/dev/null || : # if they are missing, pip says so
 } | cksum)
 
@@ -101,9 +108,21 @@ stopped() {
     fail "pip stopped, see above; $venv is not finished." \
         'mend the cause, then run the same command again: it goes on from there.'
 }
-"${pip[@]}" install -r requirements.txt || stopped
-# Without build isolation, the setuptools just installed builds the package: no second download.
-"${pip[@]}" install --no-build-isolation -r requirements.txt -e '.[dev,quickstart]' || stopped
+if [[ -z $onedl ]]; then
+    "${pip[@]}" install -r requirements.txt || stopped
+    # Without build isolation, the setuptools just installed builds the package: no second download.
+    "${pip[@]}" install --no-build-isolation -r requirements.txt -e '.[dev,quickstart]' || stopped
+else
+    # Without dependencies, since those of the package name the official distributions.
+    tools='import tomllib; print("", *tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["dev"], sep="\n")'
+    {
+        grep -vE '^(mmengine|mmcv-lite|mmdet|mmpretrain|openmim)==' requirements.txt
+        cat tools/onedl.txt
+        "$venv/bin/python" -c "$tools"
+    } >"$venv/requirements.txt"
+    "${pip[@]}" install -r "$venv/requirements.txt" || stopped
+    "${pip[@]}" install --no-build-isolation --no-deps -e . || stopped
+fi
 
 # Last of all, and in one move: a stamp is there only if everything above went well.
 printf '%s\n' "$want" >"$stamp.tmp"
