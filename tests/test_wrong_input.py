@@ -547,6 +547,17 @@ def test_a_training_with_a_batch_of_one_is_warned_of(batch_size, training, capfd
     assert 'train_dataloader.drop_last=True' in ''.join(capfd.readouterr())
 
 
+def test_an_empty_class_is_named(training, capfd):
+    """Its label stays its own, so nothing is wrong but the missing images."""
+
+    def spoil(root):
+        for path in (root / 'train' / 'n1').glob('*.png'):
+            path.unlink()
+
+    training(spoil, ['train_dataloader.drop_last=True'])
+    assert 'no valid file in the folder n1' in ''.join(capfd.readouterr())
+
+
 def cut_off_image(*names):
     def spoil(root):
         for name in names:
