@@ -12,6 +12,7 @@ import random
 import re
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -200,7 +201,10 @@ def two_ranks(
 
     def trained(name: str, **more: Any) -> int:
         config = write_config(folder / f'{name}.py', folder / name, **options, **more)
-        code, said = train_on_two(config, port=rng.randint(20000, 30000), MAX_RESTARTS='1')
+        with socket.socket() as free:
+            free.bind(('127.0.0.1', 0))
+            port = free.getsockname()[1]
+        code, said = train_on_two(config, port=port, MAX_RESTARTS='1')
         (folder / f'{name}.log').write_text(said)
         return code
 
