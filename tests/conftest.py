@@ -145,16 +145,11 @@ test_cfg = dict()
 """
 
 
-@pytest.fixture(scope='session')
-def classifier(tmp_path_factory):
-    """A folder with config.py and weights.pth of a tiny stock ResNet of random weights, and its images.
+def write_classifier(folder):
+    """config.py of a tiny stock ResNet, and its images.
 
     Four classes, three images each for training and two for the test, one of them in grey.
     """
-    from mmengine.config import Config
-    from mmpretrain.registry import MODELS
-
-    folder = tmp_path_factory.mktemp('classifier')
     rng = np.random.default_rng(0)
     for split, number in (('train', 3), ('test', 2)):
         for label in range(4):
@@ -166,6 +161,16 @@ def classifier(tmp_path_factory):
                     image = image.convert('L')
                 image.save(folder / split / f'n{label}' / f'{i}.png')
     (folder / 'config.py').write_text(CLASSIFIER.replace('{root!r}', repr(str(folder))))
+
+
+@pytest.fixture(scope='session')
+def classifier(tmp_path_factory):
+    """A folder of :func:`write_classifier`, with weights.pth, which are random."""
+    from mmengine.config import Config
+    from mmpretrain.registry import MODELS
+
+    folder = tmp_path_factory.mktemp('classifier')
+    write_classifier(folder)
     cfg = Config.fromfile(folder / 'config.py')
     torch.manual_seed(0)
     with _globals_restored(), DefaultScope.overwrite_default_scope('mmpretrain'):

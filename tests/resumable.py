@@ -1,18 +1,14 @@
-"""A training of a second with randomness everywhere, which tests stop, kill and resume.
-
-As a script: ``python tests/resumable.py WORK_DIR [OPTION=VALUE ...]``, options being those of
-:func:`toy_config` and ``resume``; it prints 'iteration I' at each.
-"""
+"""A training of a second with randomness everywhere, which tests stop, kill and resume."""
 
 import os
 import random
 import sys
 import time
+import traceback
 import uuid
-from ast import literal_eval
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import numpy as np
 import torch
@@ -110,15 +106,18 @@ class StopsAt(Hook):
 
 @HOOKS.register_module(force=True)
 class SleepsAt(Hook):
-    """An iteration that takes long."""
+    """An iteration that takes long: until a file is there, or a minute."""
 
-    def __init__(self, iteration: int) -> None:
+    def __init__(self, iteration: int, until: str = '') -> None:
         self.iteration = iteration
+        self.until = until
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         if runner.iter == self.iteration:
             print('asleep', flush=True)
             for _ in range(600):
+                if self.until and Path(self.until).exists():
+                    break
                 time.sleep(0.1)
 
 
@@ -225,9 +224,14 @@ def toy_config(
     )
 
 
-def train(work_dir: Any, register: Sequence[Hook] = (), **options: Any) -> Runner:
+def train(
+    work_dir: Any,
+    register: Sequence[Hook] = (),
+    config: Callable[..., Config] = toy_config,
+    **options: Any,
+) -> Runner:
     """Train; an end by ``stop_at`` is not an error. Hooks of a test's own are registered."""
-    runner = Runner.from_cfg(toy_config(work_dir, **options))
+    runner = Runner.from_cfg(config(work_dir, **options))
     for hook in register:
         runner.register_hook(hook)
     try:
@@ -260,11 +264,29 @@ def differences(one: Any, other: Any, where: str = '') -> list[str]:
     return [] if one == other else [where]
 
 
-if __name__ == '__main__':
-    torch.set_num_threads(1)
-    train(
-        sys.argv[1],
-        **{
-            key: literal_eval(value) for key, value in (word.split('=', 1) for word in sys.argv[2:])
-        },
-    )
+def fork(work: Callable[[], Any], output: int) -> int:
+    """A process of its own, the first of a session, that does the work; modules are loaded already.
+
+    Args:
+        work: its SystemExit is the process's.
+        output: where it prints to, a file descriptor.
+    """
+    process = os.fork()
+    if process:
+        return process
+    os.setsid()  # to be signalled with its workers
+    code = 1
+    try:
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        sys.stdout, sys.stderr = (
+            open(number, 'w', buffering=1) for number in (1, 2)
+        )  # not pytest's
+        work()
+        code = 0
+    except SystemExit as stop:
+        code = stop.code
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)

@@ -1,8 +1,8 @@
 """Trainings that are killed again and again: ``make test-soak``, or ``python tests/soak.py --help``.
 
-Prints, and appends to a file, a table: case, runs, failures here, and the same with MMEngine's own hooks.
-A run fails if it does not end, or its weights, optimizer, average of weights and schedulers are not bit for
-bit those of a run that was left alone.
+Prints a table: case, runs, failures here, and the same with MMEngine's own hooks. A run fails if it does not
+end, or its weights, optimizer, average of weights and schedulers are not bit for bit those of a run that was
+left alone; one of the faults also if it does not go on from the newest checkpoint that is whole.
 """
 
 import argparse
@@ -12,10 +12,13 @@ import random
 import re
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
-import traceback
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Optional
 
@@ -24,8 +27,17 @@ import torch
 torch.set_num_threads(1)  # before anything starts threads, which do not survive a fork
 
 sys.path.insert(0, str(Path(__file__).parent / 'test_engine'))
+import resumable  # noqa: E402
+from conftest import write_classifier  # noqa: E402
+from faults import TO_FILES, TO_THE_DISK, HarmsTheDisk, removed_folder  # noqa: E402
+from mmengine.hooks import Hook  # noqa: E402
+from mmengine.runner import CheckpointLoader  # noqa: E402
+from mmengine.runner import checkpoint as mmengines  # noqa: E402
 from resumable import Stopped, differences, final_state, toy_config, train  # noqa: E402, F401
-from test_exact_resume_hook import SET_UPS  # noqa: E402
+from test_exact_resume_hook import SET_UPS, WITH_IMAGES  # noqa: E402
+from test_resume_on_two_ranks import train_on_two, write_config  # noqa: E402
+
+from mmgradaug.checkpoint import load_from_local  # noqa: E402
 
 STOCK = dict(exact=False, checkpoint=dict(type='CheckpointHook'))
 # 8 epochs of 8 iterations, saved after each iteration.
@@ -38,25 +50,17 @@ CHAINS = {
 }
 LONG = dict(epochs=8, save_every=1, save_by_epoch=False)
 LAST = 'iter_64.pth'
+# Of 24 iterations, saved after each. In the loop by iterations MMEngine alone goes on where it was.
+FAULTY = dict(by_epoch=False)
+TWO_RANKS = dict(accumulate=3, signals=False, guard=None)
+KILLED = 'killed inside a save'
+FAULTS = [KILLED, *TO_THE_DISK, *TO_FILES]
 
 
-def fork(work: Callable[[], None], log: Path) -> int:
-    """A process of its own that does the work; modules are loaded already."""
-    process = os.fork()
-    if process:
-        return process
-    os.setpgid(0, 0)  # to be killed with its workers
-    code = 1
+def fork(work: Callable[[], Any], log: Path) -> int:
+    """A process of its own that does the work, and what it says."""
     with log.open('a') as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-        try:
-            work()
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        sys.stdout.flush()
-        os._exit(code)
+        return resumable.fork(work, file.fileno())
 
 
 def ended(process: int, seconds: Optional[float] = None) -> Optional[int]:
@@ -101,16 +105,28 @@ def die_inside_a_save(number: int) -> None:
     LocalBackend.put = straight
 
 
-def chain(options: dict[str, Any], kills: int, folder: Path, rng: random.Random) -> tuple[str, int]:
+def wrong(code: Optional[int], expected: dict[str, Any], work_dir: Path, last: str) -> list[str]:
+    """What keeps a training from having ended as if left alone."""
+    if code != 0:
+        return ['ends with an error']
+    if not (work_dir / last).is_file():
+        return ['another number of iterations']
+    return ['not equal'] if differences(expected, final_state(work_dir, last)) else []
+
+
+def chain(
+    options: dict[str, Any], kills: int, folder: Path, rng: random.Random
+) -> tuple[str, Counter[str]]:
     """Kill a training ``kills`` times, each time resumed; as often from new as that takes.
 
     Returns:
-        How many trainings were killed how often; and how many of them did not end as if left alone.
+        How many trainings were killed how often; and how many of them went wrong in which way.
     """
     alone = folder / 'alone'
     assert ended(fork(lambda: train(alone, **LONG, **options), folder / 'log')) == 0
     expected = final_state(alone, LAST)
-    done = failures = runs = 0
+    done = runs = 0
+    failures: Counter[str] = Counter()
     while done < kills:
         runs += 1
         work_dir = folder / f'run{runs}'
@@ -136,22 +152,20 @@ def chain(options: dict[str, Any], kills: int, folder: Path, rng: random.Random)
             if started > 10 * kills:
                 code = 1
                 break
-        try:
-            equal = code == 0 and not differences(expected, final_state(work_dir, LAST))
-        except FileNotFoundError:
-            equal = False
-        failures += not equal
+        failures.update(wrong(code, expected, work_dir, LAST))
         shutil.rmtree(work_dir)
     return f'{runs} (killed {done} times)', failures
 
 
-def set_up(options: dict[str, Any], runs: int, folder: Path, rng: random.Random) -> tuple[int, int]:
+def set_up(
+    options: dict[str, Any], runs: int, folder: Path, rng: random.Random
+) -> tuple[int, Counter[str]]:
     """Stop a training after a random iteration, ``runs`` times, and resume it."""
     options = {**options, 'save_every': 1, 'save_by_epoch': False}
-    options.pop('stop_at')
+    options.pop('stop_at', None)
     seeds = options.get('seed', 0) is None
     expected = None
-    failures = 0
+    failures: Counter[str] = Counter()
     for run in range(runs):
         work_dir, seed_file = folder / f'run{run}', folder / f'seed{run}'
 
@@ -168,12 +182,122 @@ def set_up(options: dict[str, Any], runs: int, folder: Path, rng: random.Random)
             expected = final_state(alone, 'iter_24.pth')
         again = fork(lambda: train(work_dir, resume=True, **options), folder / 'log')  # noqa: B023
         code = code or ended(again)
-        try:
-            equal = code == 0 and not differences(expected, final_state(work_dir, 'iter_24.pth'))
-        except FileNotFoundError:
-            equal = False
-        failures += not equal
+        failures.update(wrong(code, expected, work_dir, 'iter_24.pth'))
     return runs, failures
+
+
+def with_images(
+    config: Any, options: dict[str, Any], runs: int, folder: Path, rng: random.Random
+) -> tuple[int, Counter[str]]:
+    """As :func:`set_up`, by a config that reads images."""
+    write_classifier(folder / 'data')
+    return set_up(dict(config=partial(config, data=folder / 'data'), **options), runs, folder, rng)
+
+
+def two_ranks(
+    options: dict[str, Any], runs: int, folder: Path, rng: random.Random
+) -> tuple[int, Counter[str]]:
+    """Kill one of two ranks after a random iteration, ``runs`` times; torchrun starts both again."""
+
+    def trained(name: str, **more: Any) -> int:
+        config = write_config(folder / f'{name}.py', folder / name, **options, **more)
+        with socket.socket() as free:
+            free.bind(('127.0.0.1', 0))
+            port = free.getsockname()[1]
+        code, said = train_on_two(config, port=port, MAX_RESTARTS='1')
+        (folder / f'{name}.log').write_text(said)
+        return code
+
+    assert trained('alone') == 0
+    expected = final_state(folder / 'alone', 'iter_24.pth')
+    failures: Counter[str] = Counter()
+    for run in range(runs):
+        kill = dict(type='KillsRank', rank=rng.randrange(2), iteration=rng.randint(1, 23))
+        code = trained(f'run{run}', hooks=[kill])
+        failures.update(wrong(code, expected, folder / f'run{run}', 'iter_24.pth'))
+    return runs, failures
+
+
+class Began(Hook):
+    """Writes down from which iteration a training went on."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def before_train(self, runner: Any) -> None:
+        self.file.write_text(str(runner.iter))
+
+
+def harmed(case: str, work_dir: Path, options: dict[str, Any], rng: random.Random) -> Any:
+    """Train until something goes wrong.
+
+    Returns:
+        The exit code that this should have; the real one; the folder to go on in; the iteration to go on from.
+    """
+    log = work_dir.with_suffix('.log')
+    number = rng.randint(3, 18)
+    if case == KILLED:
+
+        def work() -> None:
+            die_inside_a_save(number)
+            train(work_dir, keep=1, **options)
+
+        return -signal.SIGKILL, ended(fork(work, log)), work_dir, number - 1
+    if case in TO_THE_DISK:
+        harm = HarmsTheDisk(TO_THE_DISK[case], number, saves=2)
+        if case == 'work dir removed':
+            harm = HarmsTheDisk(removed_folder, number)
+        stop_at = number + rng.randint(0, 3)
+        code = ended(fork(lambda: train(work_dir, [harm], keep=1, stop_at=stop_at, **options), log))
+        is_refused = stop_at in harm.refused and harm.harm is not removed_folder
+        return 0, code, work_dir, number - 1 if is_refused else stop_at
+    harm_file, is_lost = TO_FILES[case]
+    code = ended(fork(lambda: train(work_dir, keep=2, stop_at=number, **options), log))
+    renamed = harm_file(work_dir / 'last_checkpoint', work_dir / f'iter_{number}.pth')
+    return 0, code, renamed or work_dir, number - is_lost
+
+
+def fault(
+    case: str, options: dict[str, Any], runs: int, folder: Path, rng: random.Random
+) -> tuple[int, Counter[str]]:
+    """Harm a training's disk or files at a random iteration, ``runs`` times, and resume it."""
+    alone = folder / 'alone'
+    assert ended(fork(lambda: train(alone, **options), folder / 'log')) == 0
+    expected = final_state(alone, 'iter_24.pth')
+    failures: Counter[str] = Counter()
+    for run in range(runs):
+        place = folder / f'run{run}'
+        place.mkdir()
+        fitting, code, work_dir, iteration = harmed(case, place / 'work_dir', options, rng)
+        if code != fitting:
+            failures['ends with an error'] += 1
+            continue
+        began = Began(place / 'began')
+        again = fork(lambda: train(work_dir, [began], resume=True, **options), place / 'log')  # noqa: B023
+        code = ended(again)
+        where = int(began.file.read_text()) if began.file.is_file() else None
+        if where is None:
+            failures['cannot be resumed'] += 1
+        elif where != iteration:
+            way = 'a damaged one' if where > iteration else 'an older one'
+            failures[f'goes on from {way}' if where else 'begins afresh'] += 1
+        else:
+            failures.update(wrong(code, expected, work_dir, 'iter_24.pth'))
+    return runs, failures
+
+
+@contextlib.contextmanager
+def mmengines_loading() -> Iterator[None]:
+    """Without the checksums that mmgradaug compares in whatever MMEngine loads."""
+    CheckpointLoader.register_scheme(prefixes='', loader=mmengines.load_from_local, force=True)
+    yield
+    CheckpointLoader.register_scheme(prefixes='', loader=load_from_local, force=True)
+
+
+def told(failures: Counter[str], of: str = '') -> str:
+    """How many failed, and in which ways: '2 of 2: begins afresh'."""
+    ways = ', '.join(way if len(failures) == 1 else f'{way} ({failures[way]})' for way in failures)
+    return f'{sum(failures.values())}{of}' + (f': {ways}' if ways else '')
 
 
 def main() -> None:
@@ -193,6 +317,17 @@ def main() -> None:
     work = [
         *((f'SIGKILL: {name}', chain, CHAINS[name], arguments.kills) for name in CHAINS),
         *((f'stopped: {name}', set_up, SET_UPS[name], arguments.runs) for name in SET_UPS),
+        *(
+            (f'stopped: {name}', partial(with_images, config), options, arguments.runs)
+            for name, (config, options) in WITH_IMAGES.items()
+        ),
+        (
+            'one of two ranks killed, accumulation over 3',
+            two_ranks,
+            dict(accumulate=3),
+            arguments.runs,
+        ),
+        *((f'fault: {name}', partial(fault, name), FAULTY, arguments.runs) for name in FAULTS),
     ]
     for name, function, options, count in work:
         if not re.search(arguments.only, name):
@@ -201,19 +336,21 @@ def main() -> None:
             folders = [Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in range(2)]
             state = rng.getstate()
             runs, failures = function(options, count, folders[0], rng)
-            line = f'| {name} | {runs} | {failures} |'
-            total += failures
+            line = f'| {name} | {runs} | {told(failures)} |'
+            total += sum(failures.values())
             if arguments.stock:
                 rng.setstate(state)
                 stock = {**options, **STOCK}
                 try:
-                    stock_runs, stock_failures = function(stock, count, folders[1], rng)
-                    line += f' {stock_failures} of {stock_runs} |'
+                    with mmengines_loading():
+                        stock_runs, stock_failures = function(stock, count, folders[1], rng)
+                    line += f' {told(stock_failures, f" of {stock_runs}")} |'
                 except AssertionError:
                     line += ' fails uninterrupted |'
             print(line, flush=True)
             if failures:
-                print((folders[0] / 'log').read_text()[-3000:], file=sys.stderr)
+                for log in sorted(folders[0].rglob('*log')):
+                    print(log, log.read_text()[-3000:], sep='\n', file=sys.stderr)
     sys.exit(1 if total else 0)
 
 

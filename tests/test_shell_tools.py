@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from resumable import differences, final_state, toy_config, train
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / 'tools'
@@ -244,6 +245,54 @@ def test_a_preempted_batch_job_is_left_to_slurms_requeue(tmp_path):
     )
     assert done.returncode == 75
     assert (tmp_path / 'calls').read_text().splitlines() == ['srun 0', 'requeue 17']
+
+
+SRUN_WITH_A_TIME_LIMIT = """#!/usr/bin/env bash
+while [[ $1 != "$PYTHON" ]]; do shift; done
+"$@" > "$FOLDER/said" 2>&1 &
+if [[ ${SLURM_RESTART_COUNT:-0} == 0 ]]; then
+    until grep -q asleep "$FOLDER/said"; do kill -0 $! || exit 1; sleep 0.05; done
+    kill -USR1 $!
+    touch "$FOLDER/signalled"
+fi
+wait $!
+"""
+
+
+def test_a_training_that_slurm_signals_and_queues_again_ends_as_if_left_alone(tmp_path):
+    """The real script and a real training: SIGUSR1 before the time limit, a requeue, the rest of it."""
+    sleeps = dict(type='SleepsAt', iteration=5, until=str(tmp_path / 'signalled'))
+    config = toy_config(tmp_path / 'run', signals=True, hooks=[sleeps])
+    config.custom_imports = dict(imports=['resumable'], allow_failed_imports=False)
+    config.dump(tmp_path / 'config.py')
+    write_script(tmp_path / 'bin' / 'srun', SRUN_WITH_A_TIME_LIMIT)
+    write_script(
+        tmp_path / 'bin' / 'scontrol', '#!/usr/bin/env bash\necho "$@" >> "$FOLDER/requeued"\n'
+    )
+
+    def batch_job(**environment):
+        done = run(
+            [TOOLS / 'slurm_train.sh', 'gpu', 'job', tmp_path / 'config.py', tmp_path / 'run'],
+            PATH=f'{tmp_path / "bin"}{os.pathsep}{os.environ["PATH"]}',
+            FOLDER=str(tmp_path),
+            PYTHON=sys.executable,
+            PYTHONPATH=str(ROOT / 'tests'),
+            OMP_NUM_THREADS='1',  # as here, where the other one runs
+            PY_ARGS='--launcher none',  # MMEngine's Slurm asks for a GPU
+            SLURM_JOB_ID='17',
+            **environment,
+        )
+        return done.returncode, (tmp_path / 'said').read_text()
+
+    code, said = batch_job()
+    assert code == 75, said
+    assert (tmp_path / 'requeued').read_text() == 'requeue 17\n'
+    assert (tmp_path / 'run' / 'last_checkpoint').read_text() == 'interrupted.pth'
+    code, said = batch_job(SLURM_RESTART_COUNT='1')  # as Slurm starts it the second time
+    assert code == 0 and f'path: {tmp_path}/run/interrupted.pth' in said, said
+    train(tmp_path / 'alone')
+    states = [final_state(tmp_path / name, 'epoch_3.pth') for name in ('alone', 'run')]
+    assert not differences(*states)
 
 
 def test_a_signal_reaches_the_slurm_job(tmp_path):

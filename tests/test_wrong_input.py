@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 from command_line import ROOT, load_tool
+from mmengine.registry import Registry
 from PIL import Image
 
+from mmgradaug import registry
 from mmgradaug.checkpoint import damage_of, weights_of
 from mmgradaug.datasets import LabelledSplit
 from mmgradaug.engine.config_check import problems_of
@@ -206,6 +208,8 @@ ARGUMENTS = [
     (hook, dict(type='MeanTeacherHook', momentum=0.9), 'momentum'),
     (hook, dict(type='PretrainedBackboneHook', produced_bye='x'), 'produced_bye'),
     (hook, dict(type='WholeCheckpointHook', save_begin=-1), 'save_begin'),
+    (hook, dict(type='WholeCheckpointHook', max_kepp_ckpts=1), 'Do you mean max_keep_ckpts'),
+    (hook, dict(type='WholeCheckpointHook', no_such_key=1), 'interval'),
     (hook, dict(type='ExactResumeHook', seed=1), 'seed'),
     (hook, dict(type='NonFiniteHook', on_nonfinite='skip'), 'on_nonfinite'),
     (hook, dict(type='NonFiniteHook', on_non_finite='ignore'), 'on_non_finite'),
@@ -228,6 +232,21 @@ def test_an_argument_that_cannot_be_meant(build, arguments, says):
     with pytest.raises((TypeError, ValueError, KeyError, FileNotFoundError)) as error:
         build(**arguments)
     assert says in str(error.value)
+
+
+REGISTRIES = [value for value in vars(registry).values() if isinstance(value, Registry)]
+OWN_CLASSES = {
+    f'{each.name}: {name}': kind
+    for each in REGISTRIES
+    for name, kind in each.module_dict.items()
+    if kind.__module__.startswith('mmgradaug.')
+}
+
+
+@pytest.mark.parametrize('name', OWN_CLASSES)
+def test_no_class_of_ours_takes_a_key_that_it_does_not_know(name):
+    with pytest.raises(TypeError):
+        OWN_CLASSES[name](no_such_key=1)
 
 
 # ---- Checkpoints.
@@ -526,6 +545,17 @@ def test_a_training_with_a_batch_of_one_is_warned_of(batch_size, training, capfd
     with pytest.raises(ValueError, match='more than 1 value per channel'):
         training(options=[f'train_dataloader.batch_size={batch_size}'])
     assert 'train_dataloader.drop_last=True' in ''.join(capfd.readouterr())
+
+
+def test_an_empty_class_is_named(training, capfd):
+    """Its label stays its own, so nothing is wrong but the missing images."""
+
+    def spoil(root):
+        for path in (root / 'train' / 'n1').glob('*.png'):
+            path.unlink()
+
+    training(spoil, ['train_dataloader.drop_last=True'])
+    assert 'no valid file in the folder n1' in ''.join(capfd.readouterr())
 
 
 def cut_off_image(*names):

@@ -17,13 +17,11 @@ from mmgradaug.subnets import RandomResize, SubnetSampler
 
 NORMS = ('none over the batch', 'batch norm', 'synchronised batch norm')
 # (sub-networks, of random depth), accumulation, the norm to which gradients are clipped (it bites), norms.
-CASES = [
-    case
-    for case in itertools.product(
+CASES = list(
+    itertools.product(
         [(0, False), (1, False), (1, True), (3, False), (3, True)], [1, 2, 3], [None, 0.05], NORMS
     )
-    if case[2] is not None or case[3] == NORMS[0]  # the last two without clipping show nothing more
-]
+)
 
 
 class SyncBatchNormOnCPU(torch.nn.SyncBatchNorm):

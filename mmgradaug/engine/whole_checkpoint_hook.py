@@ -1,5 +1,6 @@
 """Checkpoints that are whole or not there, and resuming from the newest of them."""
 
+import inspect
 import os
 from copy import copy
 from functools import partial
@@ -13,6 +14,7 @@ from mmengine.logging import MMLogger
 from mmengine.runner import BaseLoop, Runner
 from mmengine.visualization import LocalVisBackend
 
+from mmgradaug.arguments import refuse_unknown_keys
 from mmgradaug.checkpoint import newest_whole_checkpoint
 from mmgradaug.files import PARTIAL, write_whole
 from mmgradaug.registry import HOOKS
@@ -52,12 +54,16 @@ class WholeCheckpointHook(CheckpointHook):
         *args, **kwargs: CheckpointHook's.
 
     Raises:
+        TypeError: an argument is none of CheckpointHook's.
         FileNotFoundError: before training, if there is something to resume from but nothing whole.
         RuntimeError: after training, if its result could not be saved.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # What CheckpointHook does not know it hands on to the first save, which fails of it, hours later.
+        known = inspect.signature(CheckpointHook).parameters
+        refuse_unknown_keys('WholeCheckpointHook', self.args, [*known][:-1])
         self._failed = False
 
     def before_run(self, runner: Runner) -> None:

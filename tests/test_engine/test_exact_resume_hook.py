@@ -1,5 +1,7 @@
 """A run that was stopped and resumed ends bit for bit like one that was left alone."""
 
+from functools import partial
+
 import pytest
 import torch
 from helpers import gradaug_config
@@ -7,8 +9,7 @@ from mmengine.config import Config
 from mmengine.dataset import DefaultSampler
 from mmengine.hooks import Hook
 from mmengine.registry import DATA_SAMPLERS
-from mmengine.runner import Runner
-from resumable import Stopped, ToyImages, differences, final_state, toy_config, train
+from resumable import ToyImages, differences, final_state, toy_config, train
 
 from mmgradaug.engine.placed_batches import PlacedDataset, PlacedIndices, draws_of
 
@@ -88,42 +89,80 @@ def test_stopped_and_resumed_is_as_left_alone(tmp_path, name, left_alone):
     assert not differences(left_alone(**{**options, **seed}), final_state(tmp_path, last))
 
 
-def test_everything_random_of_gradaug_and_its_regularizers(tmp_path, classifier):
-    """Widths, depths, sizes, ShakeDrop, DropBlock, DropPath, CutMix and Mixup on real images, in mid-epoch."""
-    states = []
-    for run, steps in dict(alone=[{}], stopped=[dict(stop_at=6), dict(resume=True)]).items():
-        for step in steps:
-            cfg = toy_config(tmp_path / run, batch_size=3, **EVERY_ITERATION, **step)
-            given = Config.fromfile(classifier / 'config.py')
-            cfg.model = dict(
-                type='mmgradaug.GradAugClassifier',
-                gradaug=gradaug_config(
-                    transforms=dict(type='RandomResize', sizes=[16, 12]), survival_prob=0.5
-                ),
-                backbone=dict(
-                    type='mmgradaug.SlimmableResNetCIFAR', depth=14, drop_path_rate=0.3,
-                    regularizers=[
-                        dict(type='ShakeDrop', last_drop_prob=0.5),
-                        dict(type='DropBlock', drop_prob=0.3, block_size=3, groups=[2, 3]),
-                    ],
-                ),
-                neck=given.model.neck,
-                head=dict(given.model.head, loss=dict(type='CrossEntropyLoss', use_soft=True)),
-                train_cfg=dict(
-                    augments=[dict(type='CutMix', alpha=1.0), dict(type='Mixup', alpha=1.0)]
-                ),
-                data_preprocessor=given.data_preprocessor,
-            )  # fmt: skip
-            cfg.default_scope = 'mmpretrain'
-            cfg.train_dataloader.dataset = given.train_dataloader.dataset
-            cfg.custom_hooks.append(dict(type='mmgradaug.GradAugHook'))
-            runner = Runner.from_cfg(cfg)
-            try:
-                runner.train()
-            except Stopped:
-                assert runner.iter == 5
-        states.append(final_state(tmp_path / run, 'iter_12.pth'))
-    assert not differences(*states)
+def everything_random(work_dir, data, **options):
+    """Widths, depths, sizes, ShakeDrop, DropBlock, DropPath, CutMix and Mixup on real images, 4 batches an epoch."""
+    cfg = toy_config(work_dir, **options)
+    given = Config.fromfile(data / 'config.py')
+    cfg.model = dict(
+        type='mmgradaug.GradAugClassifier',
+        gradaug=gradaug_config(
+            transforms=dict(type='RandomResize', sizes=[16, 12]), survival_prob=0.5
+        ),
+        backbone=dict(
+            type='mmgradaug.SlimmableResNetCIFAR', depth=14, drop_path_rate=0.3,
+            regularizers=[
+                dict(type='ShakeDrop', last_drop_prob=0.5),
+                dict(type='DropBlock', drop_prob=0.3, block_size=3, groups=[2, 3]),
+            ],
+        ),
+        neck=given.model.neck,
+        head=dict(given.model.head, loss=dict(type='CrossEntropyLoss', use_soft=True)),
+        train_cfg=dict(
+            augments=[dict(type='CutMix', alpha=1.0), dict(type='Mixup', alpha=1.0)]
+        ),
+        data_preprocessor=given.data_preprocessor,
+    )  # fmt: skip
+    cfg.default_scope = 'mmpretrain'
+    cfg.train_dataloader.dataset = given.train_dataloader.dataset
+    cfg.custom_hooks.append(dict(type='mmgradaug.GradAugHook'))
+    return cfg
+
+
+def mean_teacher(work_dir, data, **options):
+    """Batches of two sources, labelled and not, for a student with dropped weights and its teacher."""
+    cfg = toy_config(work_dir, by_epoch=False, **options)
+    given = Config.fromfile(data / 'config.py')
+    cfg.model = dict(
+        type='mmgradaug.MeanTeacherClassifier',
+        mean_teacher=dict(momentum=0.7, ramp_up=0.0),
+        backbone=dict(type='mmgradaug.WideResNet', depth=10, widen_factor=1, dropout=0.3),
+        neck=given.model.neck,
+        head=given.model.head,
+        data_preprocessor=given.data_preprocessor,
+    )
+    cfg.default_scope = 'mmpretrain'
+    loader = cfg.train_dataloader
+    loader.batch_size = 4
+    loader.collate_fn = dict(type='pseudo_collate')
+    loader.sampler = dict(type='mmdet.MultiSourceSampler', batch_size=4, source_ratio=[1, 1])
+    loader.dataset = dict(
+        given.train_dataloader.dataset,
+        type='mmgradaug.LabelledSplit',
+        of='CustomDataset',
+        num_labels=4,
+        part='both',
+    )
+    cfg.custom_hooks.append(dict(type='mmgradaug.MeanTeacherHook'))
+    return cfg
+
+
+# Of 24 iterations with these options.
+WITH_IMAGES = {
+    'GradAug and its regularizers': (everything_random, dict(epochs=6)),
+    'Mean Teacher, batches of two sources': (mean_teacher, {}),
+}
+
+
+@pytest.mark.parametrize('name', WITH_IMAGES)
+def test_everything_random_of_this_package(tmp_path, classifier, name):
+    """In the middle of the second epoch."""
+    config, _ = WITH_IMAGES[name]
+    options = dict(config=partial(config, data=classifier), epochs=2, **EVERY_ITERATION)
+    last = train(tmp_path / 'alone', **options).iter
+    train(tmp_path / 'stopped', stop_at=6, **options)
+    train(tmp_path / 'stopped', resume=True, **options)
+    states = [final_state(tmp_path / run, f'iter_{last}.pth') for run in ('alone', 'stopped')]
+    assert last > 6 and not differences(*states)
 
 
 @pytest.mark.parametrize('name', ['middle of an epoch', 'by iterations', 'window of accumulation'])

@@ -68,7 +68,7 @@ def test_two_ranks_on_half_batches_equal_one_process_on_the_whole(case, ranks):
 def test_each_setting_of_these_cases_does_something(ranks):
     proofs = ranks[0]['proofs'].values()
     weights = {proof[0]['head.fc.weight'].numpy().tobytes() for proof in proofs}
-    assert len(weights) == len(CASES) == 60
+    assert len(weights) == len(CASES) == 90
 
 
 def test_options_of_ddp_change_nothing(ranks):

@@ -97,27 +97,6 @@ def test_the_teacher_is_the_average_of_the_students_weights(tmp_path):
     assert any(not torch.allclose(teacher[name], students[-1][name], atol=1e-3) for name in teacher)
 
 
-def test_a_resumed_teacher_goes_on(tmp_path):
-    """On batches of two sources, which go on from where they were."""
-    cfg = config(tmp_path / 'whole')
-    cfg.default_hooks.exact_resume = dict(type='mmgradaug.ExactResumeHook')
-    Runner.from_cfg(cfg).train()
-    cfg.merge_from_dict(
-        dict(
-            work_dir=str(tmp_path / 'resumed'),
-            resume=True,
-            load_from=str(tmp_path / 'whole' / 'iter_2.pth'),
-            experiment_name=f'{tmp_path.name}_resumed',
-        )
-    )
-    Runner.from_cfg(cfg).train()
-    for key in ('state_dict', 'ema_state_dict'):
-        whole = torch.load(tmp_path / 'whole' / 'iter_4.pth', weights_only=True)[key]
-        again = torch.load(tmp_path / 'resumed' / 'iter_4.pth', weights_only=True)[key]
-        for name, value in whole.items():
-            assert torch.equal(value, again[name]), (key, name)
-
-
 def test_the_teacher_is_what_is_tested(tmp_path):
     runner = Runner.from_cfg(config(tmp_path))
     runner.train()

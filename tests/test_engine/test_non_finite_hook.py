@@ -10,6 +10,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 from resumable import ToyImages, differences, final_state, train
 from test_gradaug_hook import runner as gradaug_runner
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmgradaug.checkpoint import damage_of
 from mmgradaug.engine import NonFiniteError, NonFiniteHook
@@ -161,6 +162,29 @@ def test_a_spoilt_sub_network_is_named(tmp_path):
     subnet = run.model.subnet_sampler.sample(run.seed, 1)[1]
     expected = f'the loss of sub-network 1 at width {subnet.width:.4g} on {subnet.transform} in iteration 1'
     assert expected in str(error.value) and steps.count == 1
+
+
+class CountsWaits(TorchDispatchMode):
+    """How often a number is read from a device, for which one waits."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function is torch.ops.aten._local_scalar_dense.default
+        return function(*args, **(kwargs or {}))
+
+
+def test_it_waits_once_an_update_however_many_passes_that_has(tmp_path):
+    waits = []
+    for hooks in ([], [NonFiniteHook()]):
+        run = gradaug_runner(tmp_path / str(len(hooks)), epochs=1)
+        for hook in hooks:
+            run.register_hook(hook)
+        with CountsWaits() as counted:
+            run.train()
+        waits.append(counted.count)
+    assert run.model.subnet_sampler.num_subnets == 3 and run.iter == 4
+    assert waits[1] - waits[0] == 4 + 1  # and once for the checkpoint
 
 
 def test_weights_that_became_nan_are_not_saved(tmp_path):

@@ -5,11 +5,12 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
-from command_line import NO_GPU, ROOT, run
-from resumable import differences, final_state, toy_config, train
+from command_line import NO_GPU, ROOT, load_tool, run
+from resumable import differences, final_state, fork, toy_config, train
 
 # Two ranks with batches of 3 of 48 images: 8 iterations an epoch, saved after each.
 OPTIONS = dict(count=48, save_every=1, save_by_epoch=False, guard={}, signals=True, workers=1)
@@ -34,11 +35,22 @@ def train_on_two(config, *arguments, port, **environment):
 
 @pytest.fixture(scope='module')
 def alone(tmp_path_factory):
-    """A training that nothing disturbed."""
+    """A training that nothing disturbed; forked, which spares the imports of torchrun's processes."""
     folder = tmp_path_factory.mktemp('alone')
     config = write_config(folder / 'c.py', folder / 'run', accumulate=3)
-    code, said = train_on_two(config, port=29640)
-    assert code == 0, said[-3000:]
+
+    def work(rank):
+        group = dict(
+            WORLD_SIZE='2', LOCAL_WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT='29640'
+        )
+        os.environ.update(NO_GPU, RANK=rank, LOCAL_RANK=rank, **group)
+        sys.argv = ['train.py', str(config), '--launcher=pytorch']
+        load_tool('train').main()
+
+    with (folder / 'said').open('w') as said:
+        ranks = [fork(partial(work, rank), said.fileno()) for rank in '01']
+        codes = [os.waitstatus_to_exitcode(os.waitpid(rank, 0)[1]) for rank in ranks]
+    assert codes == [0, 0], (folder / 'said').read_text()[-3000:]
     return folder / 'run'
 
 

@@ -1,45 +1,45 @@
-"""Signals, sent to real processes: what is saved, how they end, what is left behind."""
+"""Signals, sent to processes: what is saved, how they end, what is left behind."""
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from command_line import NO_GPU, ROOT
-from resumable import differences, final_state, train
+from resumable import differences, final_state, fork, train
 
 # Far more iterations than can be done before the signal comes.
 LONG = dict(epochs=2000, save_every=500, signals=True, tell=True, exact=True)
 
 
-def start(folder, **options):
-    words = [f'{key}={value!r}' for key, value in {**LONG, **options}.items()]
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / 'tests' / 'resumable.py'), str(folder), *words],
-        env={**os.environ, **NO_GPU},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+class Training:
+    """In a process of its own."""
 
+    def __init__(self, folder, **options):
+        reads, writes = os.pipe()
 
-def wait_for(process, text):
-    """Read until a line begins with the text; give what was read."""
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if line.startswith(text):
-            return lines
-    raise AssertionError(''.join(lines))
+        def work():
+            signal.alarm(120)  # the end of one that hangs
+            train(folder, **{**LONG, **options})
 
+        self.pid = fork(work, writes)
+        os.close(writes)
+        self.stdout = open(reads)
 
-def finish(process, timeout=60):
-    rest = process.communicate(timeout=timeout)[0]
-    return process.returncode, rest
+    def wait_for(self, text):
+        """Read until a line begins with the text."""
+        lines = []
+        for line in self.stdout:
+            lines.append(line)
+            if line.startswith(text):
+                return
+        raise AssertionError(''.join(lines))
+
+    def finish(self):
+        """The exit code, and the rest of what it says."""
+        with self.stdout:
+            said = self.stdout.read()
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1]), said
 
 
 def left_behind(process):
@@ -69,10 +69,10 @@ def left_behind(process):
     ],
 )
 def test_it_saves_leaves_and_goes_on_exactly(tmp_path, number, code, workers, to_group):
-    process = start(tmp_path / 'stopped', workers=workers)
-    wait_for(process, 'iteration 5\n')
+    process = Training(tmp_path / 'stopped', workers=workers)
+    process.wait_for('iteration 5\n')
     (os.killpg if to_group else os.kill)(process.pid, number)
-    returned, said = finish(process)
+    returned, said = process.finish()
     assert returned == code, said
     assert 'saved, exit code' in said and not left_behind(process)
     assert (tmp_path / 'stopped' / 'last_checkpoint').read_text() == 'interrupted.pth'
@@ -89,21 +89,21 @@ def test_it_saves_leaves_and_goes_on_exactly(tmp_path, number, code, workers, to
 
 
 def test_a_second_interrupt_ends_it_at_once(tmp_path):
-    process = start(tmp_path, hooks=[dict(type='SleepsAt', iteration=5)])
-    wait_for(process, 'asleep')
+    process = Training(tmp_path, hooks=[dict(type='SleepsAt', iteration=5)])
+    process.wait_for('asleep')
     os.kill(process.pid, signal.SIGINT)
-    wait_for(process, 'SIGINT: saving at the end of this iteration')
+    process.wait_for('SIGINT: saving at the end of this iteration')
     os.kill(process.pid, signal.SIGINT)
-    returned, said = finish(process)
+    returned, said = process.finish()
     assert returned != 0 and 'KeyboardInterrupt' in said
     assert not (tmp_path / 'interrupted.pth').exists() and not left_behind(process)
 
 
 def test_a_killed_process_leaves_no_workers_behind(tmp_path):
-    process = start(tmp_path, workers=2)
-    wait_for(process, 'iteration 5\n')
-    process.kill()
-    process.wait()
+    process = Training(tmp_path, workers=2)
+    process.wait_for('iteration 5\n')
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.finish()[0] == -signal.SIGKILL
     assert not left_behind(process)
 
 

@@ -4,15 +4,16 @@ import errno
 import json
 import os
 import random
-import resource
 import shutil
 import signal
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 from command_line import ROOT
+from faults import ERRNO, HarmsTheDisk, file_too_large, removed_folder, zero, zero_a_tensor
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from resumable import differences, final_state, train
@@ -26,13 +27,6 @@ PLAIN = dict(exact=False)
 
 def names(folder):
     return sorted(path.name for path in Path(folder).glob('*.pth*'))
-
-
-def zero(path, share=0.5, length=4096):
-    """Zeros over a part of a file, as a torn page leaves them."""
-    with open(path, 'r+b') as file:
-        file.seek(int(share * os.path.getsize(path)))
-        file.write(bytes(min(length, os.path.getsize(path) - file.tell())))
 
 
 @pytest.fixture(scope='module')
@@ -95,7 +89,7 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_it_taken(
 
 def test_torch_itself_loads_a_file_with_zeros_in_it(work_dir):
     """So the checksum is not checked twice."""
-    zero(work_dir / 'epoch_3.pth', 0.4, 64)
+    zero_a_tensor(work_dir / 'epoch_3.pth')
     torch.load(work_dir / 'epoch_3.pth', weights_only=True)
     assert 'checksum' in damage_of(work_dir / 'epoch_3.pth')
 
@@ -227,48 +221,47 @@ def test_a_kill_before_the_old_one_is_deleted_leaves_none_over(tmp_path):
     assert names(third) == ['epoch_3.pth']
 
 
-def full_disk(folder):
-    """The kernel's own ENOSPC."""
-    (folder / f'epoch_2.pth.{os.getpid()}.partial').symlink_to('/dev/full')
+@pytest.mark.parametrize('harm', ERRNO)
+def test_a_disk_that_refuses_costs_a_warning_a_save_and_the_last_good_one_stays(
+    tmp_path, capfd, harm
+):
+    options = dict(PLAIN, keep=1, by_epoch=False)
+    tmp_path.chmod(0o755)
+    stopped = train(tmp_path, [HarmsTheDisk(harm, 5, saves=2)], stop_at=6, **options)
+    assert stopped.iter == 5 and names(tmp_path) == ['iter_4.pth']
+    assert damage_of(tmp_path / 'iter_4.pth') is None
+    said = ''.join(capfd.readouterr())
+    for name in ('iter_5.pth', 'iter_6.pth'):
+        assert said.count(f'{name} could not be saved (') == 1
+    assert f'[Errno {ERRNO[harm]}] {os.strerror(ERRNO[harm])}' in said
+    resumed = train(tmp_path, [HarmsTheDisk(harm, 9, saves=2)], resume=True, **options)
+    assert resumed._load_from == str(tmp_path / 'iter_4.pth')
+    assert resumed.iter == 24 and names(tmp_path) == ['iter_24.pth']
+
+
+@contextmanager
+def full_disk_for_the_logs(folder, name):
     (scalars,) = folder.glob('*/vis_data/scalars.json')
     scalars.unlink()
     scalars.symlink_to('/dev/full')
     (folder / f'run.json.{os.getpid()}.partial').symlink_to('/dev/full')
+    yield
 
 
-class HarmsTheDisk(Hook):
-    def __init__(self, harm, epoch=1):
-        self.harm, self.epoch = harm, epoch
-
-    def before_train_epoch(self, runner):
-        if runner.epoch == self.epoch:
-            self.harm()
-
-
-def test_a_full_disk_costs_a_warning_and_the_next_save_succeeds(tmp_path, capfd):
-    hooks = [HarmsTheDisk(lambda: full_disk(tmp_path)), RunRecordHook()]
-    runner = train(tmp_path, **PLAIN, keep=1, register=hooks)
-    assert runner.iter == 24 and names(tmp_path) == ['epoch_3.pth']
+def test_a_full_disk_costs_the_logs_a_warning(tmp_path, capfd):
+    hooks = [HarmsTheDisk(full_disk_for_the_logs, 9), RunRecordHook()]
+    assert train(tmp_path, **PLAIN, register=hooks).iter == 24
     said = ''.join(capfd.readouterr())
     assert said.count('scalars are not logged while the disk refuses them') == 1
     assert said.count('run.json could not be written ([Errno 28]') == 1
     assert json.loads((tmp_path / 'run.json').read_text())['iterations'] == 24
-    assert said.count('epoch_2.pth could not be saved (OSError: [Errno 28] No space left') == 1
 
 
-def test_a_file_too_large_keeps_the_last_good_one(tmp_path, capfd):
-    """EFBIG, by the limit that a shell's `ulimit -f` sets; in the last save it fails the run."""
-    old = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def harm():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, old[1]))
-
-    try:
-        hook = HarmsTheDisk(harm, epoch=2)
+def test_a_run_whose_last_state_cannot_be_saved_fails_and_goes_on_later(tmp_path, capfd):
+    train(tmp_path, **PLAIN, keep=1, stop_at=17)
+    with file_too_large(tmp_path, ''):
         with pytest.raises(RuntimeError, match='its result could not be saved'):
-            train(tmp_path, **PLAIN, keep=1, register=[hook])
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+            train(tmp_path, **PLAIN, keep=1, resume=True)
     assert os.strerror(errno.EFBIG) in ''.join(capfd.readouterr())
     assert names(tmp_path) == ['epoch_2.pth'] and damage_of(tmp_path / 'epoch_2.pth') is None
     assert train(tmp_path, **PLAIN, keep=1, resume=True).iter == 24
@@ -276,7 +269,7 @@ def test_a_file_too_large_keeps_the_last_good_one(tmp_path, capfd):
 
 def test_a_folder_that_was_removed_is_made_again(tmp_path):
     out = tmp_path / 'out'
-    hook = HarmsTheDisk(lambda: shutil.rmtree(out))
+    hook = HarmsTheDisk(lambda folder, name: removed_folder(out, name), 9)
     train(tmp_path / 'work', **PLAIN, register=[hook], checkpoint=dict(out_dir=str(out)))
     assert names(out / 'work') == ['epoch_2.pth', 'epoch_3.pth']
     runner = train(tmp_path / 'work', **PLAIN, resume=True, checkpoint=dict(out_dir=str(out)))
