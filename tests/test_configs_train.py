@@ -151,7 +151,9 @@ def test_it_trains(name, tmp_path, imagenet, cifar, stl10, monkeypatch):
     losses = scalars['train/loss'].data[0]
     assert np.isfinite(losses).all() and len(losses) == 2 and losses[0] != losses[1]
     subnets = [key for key in scalars if key.startswith('train/loss_subnet')]
-    assert len(subnets) == (runner.model.subnet_sampler.num_subnets if 'gradaug' in cfg.model else 0)
+    assert len(subnets) == (
+        runner.model.subnet_sampler.num_subnets if 'gradaug' in cfg.model else 0
+    )
     assert 0 <= scalars['val/accuracy/top1'].current() <= 100
     # Every weight has learned.
     after = dict(runner.model.named_parameters())
