@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 # What random numbers are for: the same place means other numbers for another purpose.
-ORDER, BATCH, ITERATION, EPOCH = range(4)
+ORDER, BATCH, ITERATION, EPOCH, TRIAL = range(5)
 
 
 def seed_everything(*place: int) -> None:
@@ -259,6 +259,10 @@ def smallest_batch(runner: Runner) -> Optional[int]:
     """How many images the smallest batch of the training has, on this rank; None if it cannot be known."""
     batches = runner.train_dataloader.batch_sampler
     size = getattr(batches, 'batch_size', None)
-    if size is None or batches.drop_last or isinstance(batches.sampler, InfiniteSampler):
+    # MMDetection's MultiSourceSampler is endless too, but has a length.
+    endless = isinstance(batches.sampler, InfiniteSampler) or hasattr(
+        batches.sampler, 'source_ratio'
+    )
+    if size is None or batches.drop_last or endless:
         return size
     return len(batches.sampler) % size or size
