@@ -259,10 +259,10 @@ def smallest_batch(runner: Runner) -> Optional[int]:
     """How many images the smallest batch of the training has, on this rank; None if it cannot be known."""
     batches = runner.train_dataloader.batch_sampler
     size = getattr(batches, 'batch_size', None)
-    # MMDetection's MultiSourceSampler is endless too, but has a length.
-    endless = isinstance(batches.sampler, InfiniteSampler) or hasattr(
+    if size is None or batches.drop_last or isinstance(batches.sampler, InfiniteSampler):
+        return size
+    if hasattr(
         batches.sampler, 'source_ratio'
-    )
-    if size is None or batches.drop_last or endless:
+    ):  # MMDetection's, endless too, though it has a length
         return size
     return len(batches.sampler) % size or size

@@ -37,6 +37,8 @@ def problem_of_smallest_images(
     Returns:
         A sentence that says what to write; None where all is well, or the images cannot be told.
     """
+    if runner.train_dataloader.batch_sampler is None:
+        return None  # its data set gives whole batches
     fewest = smallest_batch(runner) or 2
     if sampler.batch_fraction < 1:
         fewest = len(BatchPart(sampler.batch_fraction, 0.0).indices(fewest))
