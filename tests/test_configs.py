@@ -186,6 +186,21 @@ def test_cifar_settings_are_the_papers(network, epochs, batch, lr, decay, schedu
             assert by_depth == ([0.5] if network == 'resnet110' else [])
 
 
+@pytest.mark.parametrize('name', [p for p in CONFIGS if 'resnet110' in p.stem], ids=str)
+def test_headers_of_table_6_say_which_data_its_source_had(name):
+    text = (ROOT / 'configs' / name).read_text().split('_base_ =')[0]
+    header = ' '.join(line.lstrip('# ') for line in text.splitlines())
+    assert '45,000 of the 50,000 images' in header
+    assert 'the test error of the epoch with the best validation error' in header
+    assert 'all 50,000, the final epoch, and shifts by reflection' in header
+    # Which is what the config does.
+    cfg = load(name)
+    assert 'indices' not in cfg.train_dataloader.dataset
+    assert 'save_best' not in cfg.default_hooks.checkpoint
+    (crop,) = [s for s in cfg.train_dataloader.dataset.pipeline if s.type == 'RandomCrop']
+    assert crop.padding_mode == 'reflect'
+
+
 LOW_DATA = [path for path in CONFIGS if 'low_data' in path.parts]
 
 

@@ -103,16 +103,11 @@ def _default_hooks(cfg: dict[str, Any]) -> Iterator[str]:
 
 def _hooks_twice(cfg: dict[str, Any]) -> Iterator[str]:
     given = [*(cfg.get('custom_hooks') or []), *(cfg.get('default_hooks') or {}).values()]
-    types = [_type_name(hook) for hook in given if isinstance(hook, dict) and 'type' in hook]
+    types = [short_name(hook) for hook in given if isinstance(hook, dict) and 'type' in hook]
     for name in sorted({name for name in types if types.count(name) > 1}):
         where = HOOKS.get(f'mmgradaug.{name}') or HOOKS.get(name)
         if where is not None and where.__module__.startswith('mmgradaug.'):
             yield f'the config has {types.count(name)} {name}: leave one (custom_hooks, default_hooks)'
-
-
-def _type_name(hook: dict[str, Any]) -> str:
-    kind = hook['type']
-    return kind.split('.')[-1] if isinstance(kind, str) else kind.__name__
 
 
 def _work_dir(cfg: dict[str, Any]) -> Iterator[str]:

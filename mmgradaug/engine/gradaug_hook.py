@@ -4,7 +4,7 @@ import re
 from typing import Any, Optional
 
 import torch
-from mmengine.dist import broadcast
+from mmengine.dist import broadcast, broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict
@@ -12,13 +12,11 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 
 from mmgradaug.registry import HOOKS
-from mmgradaug.slimming import SlimmingError
-from mmgradaug.slimming.planning import check_sizes
-from mmgradaug.subnets import Schedule, drawn_sizes
+from mmgradaug.subnets import Schedule, SubnetSampler
 
 from .gradaug_distributed import GradAugDistributedDataParallel
 from .gradaug_model import GradAugMixin
-from .placed_batches import smallest_batch
+from .smallest_images import problem_of_smallest_images
 
 
 @HOOKS.register_module()
@@ -33,9 +31,8 @@ class GradAugHook(Hook):
         by_epoch: False counts ``begin`` and ``end`` in iterations.
 
     Raises:
-        ValueError: the schedule is empty, or not of whole numbers; or, before training, the last batch of an
-            epoch is of one image, of which a batch norm has no statistics at a size that ``transforms`` may
-            draw.
+        ValueError: the schedule is empty, or not of whole numbers; or, before training, the network cannot
+            take the smallest images, or the smallest batch of them, that a sub-network may be given.
         TypeError, RuntimeError: before the first iteration, if the run would not be GradAug training
             as configured. The message says what to write.
     """
@@ -90,8 +87,8 @@ class GradAugHook(Hook):
         self._seed = int(seed)
         self._model = model
         sampler = model.subnet_sampler
-        if sampler.num_subnets and smallest_batch(runner) == 1:
-            self._check_single_images(model)
+        if sampler.num_subnets:
+            self._check_smallest_images(runner, model, sampler)
         runner.logger.info(f'GradAug: {sampler.describe()}, draws from seed {self._seed}')
         if torch.backends.cudnn.benchmark and sampler.num_subnets:
             runner.logger.warning(
@@ -100,17 +97,15 @@ class GradAugHook(Hook):
                 'env_cfg = dict(cudnn_benchmark=False)'
             )
 
-    def _check_single_images(self, model: GradAugMixin) -> None:
-        """A batch of one image passes at its own size, and fails where a smaller one comes down to one pixel."""
-        if any(isinstance(module, nn.SyncBatchNorm) for module in model.modules()):
-            return  # its batch is that of all ranks
-        try:
-            check_sizes(model, model.channel_plan, drawn_sizes(model.subnet_sampler.transform), 1)
-        except SlimmingError as error:
-            raise ValueError(
-                f'the last batch of an epoch is of one image: write train_dataloader.drop_last=True, or another '
-                f'train_dataloader.batch_size. {error}'
-            ) from error
+    def _check_smallest_images(
+        self, runner: Runner, model: nn.Module, sampler: SubnetSampler
+    ) -> None:
+        found: list[Optional[str]] = [None]
+        if is_main_process():
+            found = [problem_of_smallest_images(runner, model, sampler, self._seed)]
+        broadcast_object_list(found)
+        if found[0] is not None:
+            raise ValueError(found[0])
 
     def _check_schedule(self, runner: Runner) -> None:
         whole_training = self.begin == 0 and self.end is None

@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 # What random numbers are for: the same place means other numbers for another purpose.
-ORDER, BATCH, ITERATION, EPOCH = range(4)
+ORDER, BATCH, ITERATION, EPOCH, TRIAL = range(5)
 
 
 def seed_everything(*place: int) -> None:
@@ -260,5 +260,9 @@ def smallest_batch(runner: Runner) -> Optional[int]:
     batches = runner.train_dataloader.batch_sampler
     size = getattr(batches, 'batch_size', None)
     if size is None or batches.drop_last or isinstance(batches.sampler, InfiniteSampler):
+        return size
+    if hasattr(
+        batches.sampler, 'source_ratio'
+    ):  # MMDetection's, endless too, though it has a length
         return size
     return len(batches.sampler) % size or size

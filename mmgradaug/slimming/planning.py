@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.backends import mha
+from torch.utils.hooks import RemovableHandle
 
 from .errors import SlimmingError
 from .plan import ChannelPlan, Kept
@@ -106,12 +107,10 @@ def _make_plan(
     return plan
 
 
-def check_sizes(
-    model: nn.Module, plan: ChannelPlan, sizes: Sequence[tuple[int, int]], batch: int = 2
-) -> None:
-    """Check that a model takes ``batch`` images of each of these (height, width).
+def check_sizes(model: nn.Module, plan: ChannelPlan, sizes: Sequence[tuple[int, int]]) -> None:
+    """Check that a model takes two images of each of these (height, width).
 
-    The plan's example, with number and size of the images changed, is run in training mode, the full network.
+    The plan's example, with the size of the images changed, is run in training mode, the full network.
 
     Raises:
         SlimmingError: it does not; the message names the size and the layer.
@@ -119,26 +118,37 @@ def check_sizes(
     if not (plan.example and isinstance(plan.example[0], Tensor) and plan.example[0].dim() == 4):
         return
     images, *rest = plan.example
-    trial = _trial_copy(model, str(images.device))
+    trial = trial_copy(model, str(images.device))
     trial.train()
-    # Names of the modules that run, the innermost last; after an error, the failing one's.
-    running: list[str] = []
-    for name, module in trial.named_modules():
-        module.register_forward_pre_hook(lambda *_, name=name: running.append(name))
-        module.register_forward_hook(lambda *_: running.pop() and None)
     for size in dict.fromkeys(sizes):
-        running.clear()
         try:
-            with _quiet():
-                plan.forward(trial, images.new_zeros(batch, images.shape[1], *size), *rest)
+            with _quiet(), failing_layer(trial) as layer:
+                plan.forward(trial, images.new_zeros(2, images.shape[1], *size), *rest)
         except Exception as error:
-            layer = next((name for name in reversed(running) if name), type(model).__name__)
             raise SlimmingError(
-                f'{type(model).__name__} cannot take {"a single image" if batch == 1 else "images"} of '
-                f'{size[0]} x {size[1]} pixels, which transforms may draw: its {layer!r} '
-                f'fails with {type(error).__name__}: {error}. '
+                f'{type(model).__name__} cannot take images of {size[0]} x {size[1]} pixels, which '
+                f'transforms may draw: {layer()} fails with {type(error).__name__}: {error}. '
                 'Leave that size out, or choose one that the network can take (many need multiples of 32)'
             ) from error
+
+
+@contextmanager
+def failing_layer(model: nn.Module) -> Iterator[Callable[[], str]]:
+    """A context whose value names, after an error inside it, the innermost module that was running."""
+    running: list[str] = []
+    hooks: list[RemovableHandle] = []
+
+    def leave(*_: Any) -> None:
+        running.pop()
+
+    for name, module in model.named_modules():
+        hooks.append(module.register_forward_pre_hook(lambda *_, name=name: running.append(name)))
+        hooks.append(module.register_forward_hook(leave))
+    try:
+        yield lambda: next((f'its {name!r}' for name in reversed(running) if name), 'it')
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def runs_alone(model: nn.Module, plan: ChannelPlan, width: float) -> None:
@@ -147,7 +157,7 @@ def runs_alone(model: nn.Module, plan: ChannelPlan, width: float) -> None:
     Raises:
         SlimmingError: it does not.
     """
-    trial = _trial_copy(model, _device(plan.example))
+    trial = trial_copy(model, _device(plan.example))
     trial.eval()
     try:
         with _quiet():
@@ -180,7 +190,7 @@ def _traced(
     examples = _example_images(model, small) if example_input is None else [example_input]
     problem = refusal = None
     for device in ('cpu', 'meta') if small else ('meta',) if on_meta else ('meta', 'cpu'):
-        trial = _trial_copy(model, device)
+        trial = trial_copy(model, device)
         for example in examples:
             arguments = example if isinstance(example, tuple) else (example,)
             arguments = tuple(_moved(a, device) for a in arguments)
@@ -252,7 +262,7 @@ class _AnyBatchNorm(nn.modules.batchnorm._BatchNorm):
         pass
 
 
-def _trial_copy(model: nn.Module, device: str) -> nn.Module:
+def trial_copy(model: nn.Module, device: str) -> nn.Module:
     """A copy to be run and thrown away: on ``device``, its batch norms without counting."""
     trial = copy.deepcopy(model).to(device)
     # On the meta device a tensor is another one in each place; one parameter in two places stays one.

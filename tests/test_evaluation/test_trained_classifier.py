@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import torch
 from command_line import parsed
+from mmengine.registry import init_default_scope
+from mmpretrain.registry import MODELS
 
 from mmgradaug.evaluation import parsers
 from mmgradaug.evaluation import trained_classifier as trained
 from mmgradaug.files import write_json
+from mmgradaug.loading import unwrapped
 
 
 def load(folder, *more, stock=False):
@@ -75,6 +78,29 @@ def test_gradaug_and_stock_are_the_same_network(classifier, tmp_path):
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(ours.logits(images), stock.logits(images))
+
+
+@pytest.mark.parametrize('wrapped', [False, True], ids=['plain', 'test-time augmentation'])
+def test_a_vit_at_another_size_fits_also_inside_test_time_augmentation(tmp_path, wrapped):
+    """Its position embedding is resized by a hook while it is loaded."""
+
+    def vit(pixels, width=48):
+        arch = dict(embed_dims=width, num_layers=1, num_heads=4, feedforward_channels=2 * width)
+        backbone = dict(type='VisionTransformer', arch=arch, img_size=pixels, patch_size=8)
+        head = dict(type='VisionTransformerClsHead', num_classes=4, in_channels=width)
+        config = dict(type='ImageClassifier', backbone=backbone, head=head)
+        if wrapped:
+            config = dict(type='mmpretrain.AverageClsScoreTTA', module=config)
+        return MODELS.build(config)
+
+    init_default_scope('mmpretrain')
+    weights = unwrapped(vit(32)).state_dict()
+    torch.save(dict(state_dict=weights), tmp_path / 'vit.pth')
+    model = vit(64)
+    assert unwrapped(model).backbone.pos_embed.shape != weights['backbone.pos_embed'].shape
+    trained.check_fits(model, str(tmp_path / 'vit.pth'), 'config.py')
+    with pytest.raises(SystemExit, match='is not a checkpoint of config.py'):
+        trained.check_fits(vit(64, width=32), str(tmp_path / 'vit.pth'), 'config.py')
 
 
 def test_wrong_weights_and_missing_data_are_named(classifier, tmp_path):
