@@ -76,7 +76,8 @@ class ExactResumeHook(Hook):
                 runner.seed,
                 epoch=loaded.get('epoch', 0),
                 position=loaded.get('position', 0),
-                skip=runner.iter,
+                # OneDL's loop may be told not to go to the middle; this is there already.
+                skip=0 if getattr(loop, 'fast_forward_on_resume', False) else runner.iter,
             )
         else:
             self._begin_in_the_middle(runner, runner.iter - runner.epoch * len(loop.dataloader))

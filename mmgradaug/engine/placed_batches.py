@@ -214,6 +214,10 @@ class EndlessBatches:
         self.position += 1
         return batch
 
+    def skip_iter(self, number: int) -> None:
+        """What OneDL's loop calls instead of asking for so many batches to get there."""
+        self.skip -= number
+
     def _begin(self) -> None:
         batches = self.loader.batch_sampler
         batches.epoch, batches.skip = self.epoch, self.position
