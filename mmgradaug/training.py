@@ -13,7 +13,7 @@ from mmgradaug.arguments import refuse_unknown_keys
 from mmgradaug.slimming import plan_channels
 from mmgradaug.slimming.planning import check_sizes
 from mmgradaug.subnets import (
-    Batch,
+    BatchTransform,
     ImageBatch,
     Schedule,
     SoftLabelLoss,
@@ -70,14 +70,15 @@ def run_passes(
         ``loss_subnet{i}`` and what describes the sub-network, such as ``width_subnet{i}``.
     """
     log_values: LogValues = {}
+    no_sync = getattr(run, 'no_sync', None)
     for index, subnet in enumerate([None, *subnets]):
         each = Pass(index, subnet, last=index == len(subnets))
         # The backward pass too belongs inside the sub-network: with_cp computes layers again there.
         with ExitStack() as stack:
             if subnet is not None:
                 stack.enter_context(subnet.enter(model))
-            if not each.last and hasattr(run, 'no_sync'):
-                stack.enter_context(run.no_sync())
+            if not each.last and no_sync is not None:
+                stack.enter_context(no_sync())
             loss, parts = forward(each)
             backward(loss, each)
         # Detached, or the log would keep the pass's graph alive through the next one.
@@ -135,7 +136,7 @@ class GradAug:
         model: nn.Module,
         num_subnets: int = 3,
         min_width: Optional[float] = None,
-        transforms: Any = None,
+        transforms: Union[BatchTransform, Sequence[BatchTransform], None] = None,
         *,
         seed: int = 0,
         begin: int = 0,
@@ -200,7 +201,7 @@ class GradAug:
         subnets = []
         if self.iteration in self.schedule:
             subnets = self.sampler.sample(self.seed, self.iteration)
-        batch: Batch = ImageBatch(images)
+        batch = ImageBatch(images)
         soft_labels: list[Tensor] = []
 
         def forward(each: Pass) -> tuple[Tensor, dict[str, Tensor]]:

@@ -1,5 +1,6 @@
 """What sub-networks are drawn by: width, depth, and whatever comes next."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -23,7 +24,7 @@ class Axis(Protocol):
     def bind(self, model: nn.Module) -> None:
         """Find out what has to be known of the model; an error if it has no such sub-networks."""
 
-    def draw(self, rng: np.random.Generator, number: int) -> list[Choice]:
+    def draw(self, rng: np.random.Generator, number: int) -> Sequence[Choice]:
         """That many choices, from these random numbers alone."""
 
     def describe(self) -> str:

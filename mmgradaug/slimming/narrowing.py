@@ -30,11 +30,11 @@ class _Changes:
     """Entries of modules' dicts that are replaced, and can be put back and replaced again."""
 
     def __init__(self) -> None:
-        self.entries: list[tuple[dict, str, Any, Any]] = []
+        self.entries: list[tuple[dict[str, Any], str, Any, Any]] = []
         # By module, what keeps its pieces of channels to the plan.
         self.pieces: dict[str, _PlannedPieces] = {}
 
-    def set(self, owner: dict, key: str, value: Any) -> None:
+    def set(self, owner: dict[str, Any], key: str, value: Any) -> None:
         self.entries.append((owner, key, owner.get(key, _NEW), value))
         owner[key] = value
 
@@ -106,7 +106,7 @@ def _keep_buffers(modules: Iterable[nn.Module], changes: _Changes) -> None:
 
 
 def _narrow(model: nn.Module, plan: ChannelPlan, kept: Kept, changes: _Changes) -> None:
-    modules = dict(model.named_modules())
+    modules: dict[str, nn.Module] = dict(model.named_modules())
     _keep_buffers(modules.values(), changes)
     for name, selections in plan.selections.items():
         owner, _, attribute = name.rpartition('.')
@@ -114,11 +114,11 @@ def _narrow(model: nn.Module, plan: ChannelPlan, kept: Kept, changes: _Changes) 
         tensors = module and (
             module._parameters if attribute in module._parameters else module._buffers
         )
-        if not tensors or tensors.get(attribute) is None:
+        value = tensors.get(attribute) if tensors else None
+        if not tensors or value is None:
             raise SlimmingError(
                 f'{name!r} was there when the sub-networks were planned and is gone'
             )
-        value = tensors[attribute]
         for dim, selection in selections:
             if value.shape[dim] != len(selection):
                 raise SlimmingError(
@@ -203,7 +203,7 @@ class _PlannedPieces(TorchFunctionMode):
         return bool(self.slices) and (done == 0 or done % len(self.slices) != 0)
 
     def __torch_function__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Optional[dict] = None
+        self, function: Any, types: Any, args: Any = (), kwargs: Optional[dict[str, Any]] = None
     ) -> Any:
         kwargs = kwargs or {}
         if self.suspended:

@@ -57,7 +57,7 @@ class Call:
         return self.args[index] if len(self.args) > index else self.kwargs.get(name, default)
 
 
-Factors = list[Optional[list[Tensor]]]
+Factors = Sequence[Optional[list[Tensor]]]
 Rule = Callable[[Labels, Call], Factors]
 RULES: dict[Any, Rule] = {}
 

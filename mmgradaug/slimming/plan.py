@@ -128,7 +128,8 @@ class ChannelPlan:
         self._slices = [
             {
                 module: [
-                    (dim, *(self.selection(labels) for labels in parts)) for dim, *parts in calls
+                    (dim, self.selection(whole), self.selection(before), self.selection(part))
+                    for dim, whole, before, part in calls
                 ]
                 for module, calls in each.items()
             }
@@ -145,11 +146,11 @@ class ChannelPlan:
             for size, vectors in sizes.items():
                 # Parts that turned out to exist together (query, key and value) are no channels.
                 options = dict.fromkeys(
-                    self.select(labels)
+                    selection
                     for labels in vectors.values()
                     if len(np.unique(trace.labels.classes.find(labels))) > 1
+                    and (selection := self.select(labels)) is not None
                 )
-                options.pop(None, None)
                 if options:
                     self._sizes.setdefault(module, {})[size] = list(options)
 
@@ -160,7 +161,8 @@ class ChannelPlan:
         found: dict[str, list[Optional[tuple[int, list[Selection]]]]] = {}
         for module, calls in traced.items():
             entries = [
-                call and (call[0], [self.selection(labels) for labels in call[1]]) for call in calls
+                None if call is None else (call[0], [self.selection(labels) for labels in call[1]])
+                for call in calls
             ]
             if any(entry and any((p.run >= 0).any() for p in entry[1]) for entry in entries):
                 found[module] = entries
@@ -181,10 +183,10 @@ class ChannelPlan:
         """By module, for each slice of channels: dimension, size of what is sliced, start and end."""
         found = {}
         for module, calls in self._slices[not training].items():
-            if any((part.run >= 0).any() for _, *parts in calls for part in parts):
-                counts = [(dim, *(kept.count(part) for part in parts)) for dim, *parts in calls]
+            if any((each.run >= 0).any() for _, *parts in calls for each in parts):
                 found[module] = [
-                    (dim, size, start, start + length) for dim, size, start, length in counts
+                    (dim, kept.count(whole), start := kept.count(before), start + kept.count(part))
+                    for dim, whole, before, part in calls
                 ]
         return found
 
@@ -307,7 +309,7 @@ def _find_runs(trace: Trace) -> tuple[list[int], np.ndarray, np.ndarray]:
     runs: dict[tuple[int, ...], list[int]] = {}
     for root, signature in signatures.items():
         runs.setdefault(tuple(signature), []).append(root)
-    sizes = []
+    sizes: list[int] = []
     for members in runs.values():
         if len(members) > 1:
             for rank, root in enumerate(members):

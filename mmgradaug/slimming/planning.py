@@ -258,16 +258,18 @@ def _trial_copy(model: nn.Module, device: str) -> nn.Module:
     # On the meta device a tensor is another one in each place; one parameter in two places stays one.
     same: dict[int, Tensor] = {}
     for original, module in zip(model.modules(), trial.modules()):
-        for ours, theirs in (
+        pairs: list[tuple[dict[str, Any], dict[str, Any]]] = [
             (original._parameters, module._parameters),
             (original._buffers, module._buffers),
-        ):
+        ]
+        for ours, theirs in pairs:
             for key, value in ours.items():
                 if value is not None and theirs.get(key) is not None:
                     theirs[key] = same.setdefault(id(value), theirs[key])
     for module in trial.modules():
         if isinstance(module, nn.SyncBatchNorm):
-            module.__class__ = _AnyBatchNorm
+            # That an object may take another class is nothing a type checker knows.
+            module.__class__ = _AnyBatchNorm  # type: ignore[assignment]
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.track_running_stats = False
     return trial

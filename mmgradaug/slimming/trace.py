@@ -53,7 +53,7 @@ class Step:
     operation: str
     module: str
     shapes: list[tuple[int, ...]]
-    factors: list[Optional[list[Tensor]]]
+    factors: Sequence[Optional[list[Tensor]]]
 
     @property
     def kind(self) -> str:
@@ -216,7 +216,7 @@ class _Watcher(TorchDispatchMode):
             dim = call.argument(2, 'dim', 0) % tensors[0].dim()
             if any(dim in varying(f) for f in shadows[0].factors):
                 sizes = [each.shape[dim] for each in results]
-                labels = [along(own, dim, size) for own, size in zip(factors, sizes)]
+                labels = [along(own or (), dim, size) for own, size in zip(factors, sizes)]
                 self.trace.splits[-1][self.running[-1][0]][-1] = (dim, labels)
         shapes = [tuple(each.shape) for each in results]
         # As they are now: in-place operations change tensors, not these.

@@ -10,6 +10,7 @@ from .schedule import Schedule
 from .soft_label_loss import SoftLabelLoss, check_soft_labels_switch, soft_label_loss
 from .transforms import (
     BatchOperation,
+    BatchTransform,
     Chain,
     Compose,
     Crop,
@@ -32,6 +33,7 @@ __all__ = [
     'Batch',
     'BatchOperation',
     'BatchPart',
+    'BatchTransform',
     'Chain',
     'Compose',
     'Crop',

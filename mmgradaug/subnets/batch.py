@@ -2,12 +2,14 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from .transforms import BatchOperation
+
+AnyBatch = TypeVar('AnyBatch', bound='Batch')
 
 
 class Batch(Protocol):
@@ -16,10 +18,10 @@ class Batch(Protocol):
     def __len__(self) -> int:
         """The number of its images."""
 
-    def transform(self, operation: BatchOperation) -> 'Batch':
+    def transform(self: AnyBatch, operation: BatchOperation) -> AnyBatch:
         """The batch after an operation; this one stays as it is."""
 
-    def select(self, indices: Tensor) -> 'Batch':
+    def select(self: AnyBatch, indices: Tensor) -> AnyBatch:
         """A batch of the images with these numbers, (K,) int64."""
 
 

@@ -3,15 +3,15 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Optional, Union
+from typing import Optional, Union
 
 import numpy as np
 from torch import Tensor, nn
 
 from mmgradaug.slimming import AtWidth, Axis, Choice, Depth, Width, WithoutBlocks
 
-from .batch import Batch, BatchPart
-from .transforms import BatchOperation, check_batch_transform
+from .batch import AnyBatch, BatchPart
+from .transforms import BatchOperation, BatchTransform, check_batch_transform
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Subnet:
         """Indices of the residual blocks that it leaves out; None where depth is not drawn."""
         return next((c.dropped for c in self.choices if isinstance(c, WithoutBlocks)), None)
 
-    def see(self, batch: Batch) -> tuple[Batch, Optional[Tensor]]:
+    def see(self, batch: AnyBatch) -> tuple[AnyBatch, Optional[Tensor]]:
         """Its part of a batch, transformed; and the numbers of these images, (K,) int64, None for all."""
         chosen = None if self.part is None else self.part.indices(len(batch))
         part = batch if chosen is None else batch.select(chosen)
@@ -90,10 +90,10 @@ class SubnetSampler:
         self,
         num_subnets: int = 3,
         min_width: Optional[float] = None,
-        transforms: Any = None,
+        transforms: Union[BatchTransform, Sequence[BatchTransform], None] = None,
         smallest_if_single: Union[bool, float] = False,
         survival_prob: float = 1.0,
-        axes: Optional[list[Axis]] = None,
+        axes: Optional[Sequence[Axis]] = None,
         *,
         always_smallest: bool = True,
         widths: Optional[Sequence[float]] = None,
@@ -130,9 +130,8 @@ class SubnetSampler:
         self.transform = check_batch_transform(transforms)
         depth = Depth(survival_prob)
         if axes is None:
-            axes = [Width(min_width, smallest_if_single, always_smallest, widths, width_divisor)]
-            if depth.survival_prob < 1.0:
-                axes.append(depth)
+            width = Width(min_width, smallest_if_single, always_smallest, widths, width_divisor)
+            axes = [width, depth] if depth.survival_prob < 1.0 else [width]
         self.axes = axes
 
     def bind(self, model: nn.Module) -> None:

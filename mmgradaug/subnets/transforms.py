@@ -20,7 +20,7 @@ take one of them is refused when it is built.
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Callable, Union
+from typing import Any, Callable, Protocol, Union, cast
 
 import numpy as np
 import torch
@@ -28,6 +28,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 BatchOperation = Callable[[Tensor], Tensor]
+
+
+class BatchTransform(Protocol):
+    """What draws the operations: any object with this method."""
+
+    def draw(self, rng: np.random.Generator) -> BatchOperation:
+        """An operation, from these random numbers alone."""
 
 
 @dataclass(frozen=True)
@@ -167,16 +174,17 @@ class RandomResize:
                 f'RandomResize needs a list of one or more sizes, got {sizes!r}: write for instance '
                 'sizes=[224, 192, 160, 128]'
             )
-        pairs = [tuple(s) if isinstance(s, (list, tuple)) else (s, s) for s in sizes]
-        for pair in pairs:
+        self.pairs: list[tuple[int, int]] = []
+        for size in sizes:
+            pair = tuple(size) if isinstance(size, (list, tuple)) else (size, size)
             if len(pair) != 2 or not all(isinstance(s, int) and s > 1 for s in pair):
                 raise ValueError(
                     f'RandomResize: {pair} is not a size; a size is a number of pixels, 2 or more, or a '
                     '(height, width) pair'
                 )
+            self.pairs.append((pair[0], pair[1]))
         if mode not in ('nearest', 'nearest-exact', 'bilinear', 'bicubic', 'area'):
             raise ValueError(f'RandomResize: mode {mode!r} is none of F.interpolate for images')
-        self.pairs = pairs
         self.mode = mode
         self.align_corners = align_corners
 
@@ -305,7 +313,7 @@ class Compose:
         ValueError: there is none.
     """
 
-    def __init__(self, transforms: Sequence[Any]) -> None:
+    def __init__(self, transforms: Sequence[BatchTransform]) -> None:
         if not transforms:
             raise ValueError('Compose needs one or more transforms; for none write Identity()')
         self.transforms = [check_batch_transform(transform) for transform in transforms]
@@ -319,13 +327,15 @@ class Compose:
         return found[-1] if found else []
 
 
-def drawn_sizes(transform: Any) -> list[tuple[int, int]]:
+def drawn_sizes(transform: BatchTransform) -> list[tuple[int, int]]:
     """To which (height, width) a transform's draws resize; none if it does not say."""
     sizes = getattr(transform, 'sizes', None)
     return list(sizes()) if callable(sizes) else []
 
 
-def check_batch_transform(transform: Any) -> Any:
+def check_batch_transform(
+    transform: Union[BatchTransform, Sequence[BatchTransform]],
+) -> BatchTransform:
     """The same object, if it is a batch transform; a list becomes one after the other.
 
     Raises:
@@ -338,4 +348,4 @@ def check_batch_transform(transform: Any) -> Any:
             f'{type(transform).__name__} is not a batch transform: it has no draw(rng) that returns a '
             'function of a batch of images. See mmgradaug/subnets/transforms.py for an example'
         )
-    return transform
+    return cast(BatchTransform, transform)
