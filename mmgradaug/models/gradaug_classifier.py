@@ -99,7 +99,7 @@ class GradAugClassifier(GradAugMixin, ImageClassifier):
         if not record or not self.soft_labels:
             return losses, None
         rows = torch.arange(len(batch))
-        return losses, soft_labels(self.head, recorded, feats, batch.data_samples, rows)
+        return losses, soft_labels(self.head, recorded, feats, batch.data_samples or (), rows)
 
     def subnet_pass(self, batch: ClassifierBatch, recorded: Logits) -> dict[str, Tensor]:
         """Loss of the sub-network that the model is at the moment, by default against soft labels alone."""
@@ -114,12 +114,13 @@ class GradAugClassifier(GradAugMixin, ImageClassifier):
             return {task: self.select_recorded(each, indices) for task, each in recorded.items()}
         return recorded[indices]
 
-    def _soft_label_loss(self, head: nn.Module, logits: Any, soft_labels: Any) -> Tensor:
+    def _soft_label_loss(self, head: Any, logits: Any, soft_labels: Any) -> Tensor:
         if isinstance(logits, dict):  # a multi-task head: its tasks' losses add up, as their own do
-            return sum(
+            first, *others = (
                 self._soft_label_loss(head.task_heads[task], logits[task], soft_labels[task])
                 for task in logits
             )
+            return sum(others, first)
         _require_tensor(logits, head)
         return self.soft_label_loss(logits, soft_labels, multi_label=predicts_by_sigmoid(head))
 
@@ -189,17 +190,17 @@ def soft_labels(
         _require_tensor(of_all, head)
         of_all[rows] = of_all[rows] if logits is None else logits.detach()
         return of_all
-    _require_tensor(logits, head)
-    return logits.detach()
+    return _require_tensor(logits, head).detach()
 
 
-def _require_tensor(logits: Any, head: nn.Module) -> None:
+def _require_tensor(logits: Any, head: nn.Module) -> Tensor:
     if not isinstance(logits, Tensor):
         raise TypeError(
             f'{type(head).__name__} gives a {type(logits).__name__} of logits; GradAug needs heads '
             'that give one tensor (LinearClsHead, MultiLabelLinearClsHead, ...), or a '
             'MultiTaskHead of these'
         )
+    return logits
 
 
 def predicts_by_sigmoid(head: nn.Module) -> bool:

@@ -100,7 +100,8 @@ class GradAugSemiClassifier(SemiSupervisedMixin, GradAugClassifier):
     ) -> SemiBatch:
         return SemiBatch(inputs, data_samples, unlabelled)
 
-    def full_pass(
+    # Its batches are those that it makes: a GradAugClassifier's would have no unlabelled images.
+    def full_pass(  # type: ignore[override]
         self, batch: SemiBatch, record: bool
     ) -> tuple[dict[str, Tensor], tuple[Optional[Logits], Optional[Logits]]]:
         """As :meth:`GradAugClassifier.full_pass`, of the labelled images; soft labels of all.
@@ -121,7 +122,7 @@ class GradAugSemiClassifier(SemiSupervisedMixin, GradAugClassifier):
                 stack.enter_context(subnetwork(self, 1.0))
             return losses, (of_labelled, self.head(self.extract_feat(batch.unlabelled)))
 
-    def subnet_pass(
+    def subnet_pass(  # type: ignore[override]  # for the same reason
         self, batch: SemiBatch, recorded: tuple[Logits, Optional[Logits]]
     ) -> dict[str, Tensor]:
         """As :meth:`GradAugClassifier.subnet_pass`, and the loss of the unlabelled images."""
@@ -137,7 +138,7 @@ class GradAugSemiClassifier(SemiSupervisedMixin, GradAugClassifier):
         losses['loss_unlabelled'] = self.unlabelled_weight * loss
         return losses
 
-    def _confident_loss(self, logits: Tensor, soft_labels: Tensor) -> Tensor:
+    def _confident_loss(self, logits: Tensor, soft_labels: Optional[Logits]) -> Tensor:
         if not isinstance(soft_labels, Tensor) or predicts_by_sigmoid(self.head):
             raise TypeError(
                 'gradaug.unlabelled: a threshold needs a head with one softmax over the classes, not '

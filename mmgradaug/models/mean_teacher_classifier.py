@@ -6,7 +6,7 @@ from typing import Any, Optional
 import torch
 from mmpretrain.models import ImageClassifier
 from mmpretrain.structures import DataSample
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmgradaug.arguments import refuse_unknown_keys
 from mmgradaug.registry import MODELS
@@ -60,7 +60,8 @@ class MeanTeacherClassifier(SemiSupervisedMixin, ImageClassifier):
         super().__init__(*args, **kwargs)
         self.weight, self.ramp_up = options['weight'], options['ramp_up']
         self.momentum = options['momentum']
-        self._teacher: Optional[tuple[nn.Module, float]] = None  # in a tuple: no submodule
+        # In a tuple: no submodule.
+        self._teacher: Optional[tuple[MeanTeacherClassifier, float]] = None
 
     def announce_teacher(self, teacher: 'MeanTeacherClassifier', progress: float) -> None:
         """MeanTeacherHook's word before each iteration, good for one; ``progress`` is t / T."""
@@ -86,7 +87,7 @@ class MeanTeacherClassifier(SemiSupervisedMixin, ImageClassifier):
     def loss(
         self,
         inputs: Tensor,
-        data_samples: list[DataSample],
+        data_samples: Optional[list[DataSample]],
         unlabelled: Optional[Tensor] = None,
     ) -> dict[str, Tensor]:
         """The head's losses, and ``loss_consistency``."""

@@ -3,6 +3,7 @@
 from typing import Any, Optional
 
 from mmengine.logging import MMLogger
+from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from mmpretrain.models import ClsDataPreprocessor
 from mmpretrain.structures import MultiTaskDataSample
@@ -57,14 +58,16 @@ def _is_labelled(sample: BaseDataElement) -> bool:
     return 'gt_label' in sample or 'gt_score' in sample or isinstance(sample, MultiTaskDataSample)
 
 
-class SemiSupervisedMixin:
+class SemiSupervisedMixin(BaseModel):
     """A classifier that gets unlabelled images beside labelled ones; comes first among the bases.
 
     Raises:
         TypeError: its preprocessor is one that takes unlabelled images for labelled ones.
     """
 
-    def __init__(self, *args: Any, data_preprocessor: Optional[dict] = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, data_preprocessor: Optional[dict[str, Any]] = None, **kwargs: Any
+    ) -> None:
         if data_preprocessor is None or isinstance(data_preprocessor, dict):
             data_preprocessor = {
                 'type': 'mmgradaug.SemiClsDataPreprocessor',

@@ -55,9 +55,9 @@ class _PyramidBlock(BaseModule):
         channels: int,
         stride: int = 1,
         drop_path_rate: float = 0.0,
-        conv_cfg: Optional[dict] = None,
-        norm_cfg: dict = NORM_CFG,
-        act_cfg: dict = RELU,
+        conv_cfg: Optional[dict[str, Any]] = None,
+        norm_cfg: dict[str, Any] = NORM_CFG,
+        act_cfg: dict[str, Any] = RELU,
         with_cp: bool = False,
     ) -> None:
         super().__init__()
@@ -102,7 +102,9 @@ class PyramidBasicBlock(_PyramidBlock):
     ``out_channels`` is ``channels``. Shapes, arguments, attributes and errors: see the base class.
     """
 
-    def _build_convs(self, channels: int, conv_cfg: Optional[dict], norm_cfg: dict) -> None:
+    def _build_convs(
+        self, channels: int, conv_cfg: Optional[dict[str, Any]], norm_cfg: dict[str, Any]
+    ) -> None:
         self.conv1 = build_conv_layer(
             conv_cfg, self.in_channels, channels, 3, stride=self.stride, padding=1, bias=False
         )
@@ -127,7 +129,9 @@ class PyramidBottleneck(_PyramidBlock):
 
     expansion = 4
 
-    def _build_convs(self, channels: int, conv_cfg: Optional[dict], norm_cfg: dict) -> None:
+    def _build_convs(
+        self, channels: int, conv_cfg: Optional[dict[str, Any]], norm_cfg: dict[str, Any]
+    ) -> None:
         self.conv1 = build_conv_layer(conv_cfg, self.in_channels, channels, 1, bias=False)
         self.norm2 = build_norm_layer(norm_cfg, channels)[1]
         self.conv2 = build_conv_layer(
@@ -189,9 +193,9 @@ class PyramidNet(BaseBackbone):
         out_indices: Sequence[int] = (2,),
         drop_path_rate: float = 0.0,
         regularizers: Sequence[dict[str, Any]] = (),
-        conv_cfg: Optional[dict] = None,
-        norm_cfg: dict = NORM_CFG,
-        act_cfg: dict = RELU,
+        conv_cfg: Optional[dict[str, Any]] = None,
+        norm_cfg: dict[str, Any] = NORM_CFG,
+        act_cfg: dict[str, Any] = RELU,
         with_cp: bool = False,
         init_cfg: Union[dict[str, Any], list[dict[str, Any]], None] = INIT_CFG,
     ) -> None:

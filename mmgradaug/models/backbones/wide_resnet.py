@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from mmgradaug.models.regularizers import add_regularizers
 from mmgradaug.registry import MODELS
 
-INIT_CFG = [
+INIT_CFG: list[dict[str, Any]] = [
     dict(type='Kaiming', layer=['Conv2d']),  # normal, fan_out
     dict(type='Constant', val=1, layer=['_BatchNorm']),
 ]
@@ -112,9 +112,9 @@ class WideBasicBlock(BaseModule):
         dropout: float = 0.0,
         norm_at_end: bool = False,
         drop_path_rate: float = 0.0,
-        conv_cfg: Optional[dict] = None,
-        norm_cfg: dict = NORM_CFG,
-        act_cfg: dict = RELU,
+        conv_cfg: Optional[dict[str, Any]] = None,
+        norm_cfg: dict[str, Any] = NORM_CFG,
+        act_cfg: dict[str, Any] = RELU,
         with_cp: bool = False,
     ) -> None:
         super().__init__()
@@ -213,9 +213,9 @@ class WideResNet(BaseBackbone):
         drop_path_rate: float = 0.0,
         input_noise: float = 0.0,
         regularizers: Sequence[dict[str, Any]] = (),
-        conv_cfg: Optional[dict] = None,
-        norm_cfg: dict = NORM_CFG,
-        act_cfg: dict = RELU,
+        conv_cfg: Optional[dict[str, Any]] = None,
+        norm_cfg: dict[str, Any] = NORM_CFG,
+        act_cfg: dict[str, Any] = RELU,
         with_cp: bool = False,
         init_cfg: Union[dict[str, Any], list[dict[str, Any]], None] = INIT_CFG,
     ) -> None:
