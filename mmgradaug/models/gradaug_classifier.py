@@ -48,13 +48,24 @@ class GradAugClassifier(GradAugMixin, ImageClassifier):
     on the untransformed one (paper, Eq. 4 and 6). Everything but training is the stock classifier,
     and so are the state_dict's keys.
 
-    Example::
-
-        model = dict(
-            type='mmgradaug.GradAugClassifier',
-            gradaug=dict(num_subnets=3, min_width=0.9,
-                         transforms=dict(type='RandomResize', sizes=[224, 192, 160, 128])),
-            backbone=dict(type='ResNet', depth=50), neck=..., head=...)
+    Example:
+        >>> import torch
+        >>> from mmengine.optim import OptimWrapper
+        >>> from mmgradaug.registry import MODELS
+        >>> from mmpretrain.structures import DataSample
+        >>> model = MODELS.build(dict(
+        ...     type='mmgradaug.GradAugClassifier',
+        ...     gradaug=dict(num_subnets=2, min_width=0.8,
+        ...                  transforms=dict(type='RandomResize', sizes=[32, 28, 24])),
+        ...     backbone=dict(type='mmgradaug.SlimmableResNetCIFAR', depth=8),
+        ...     neck=dict(type='mmpretrain.GlobalAveragePooling'),
+        ...     head=dict(type='mmpretrain.LinearClsHead', num_classes=10, in_channels=64)))
+        >>> data = dict(inputs=torch.rand(4, 3, 32, 32),
+        ...             data_samples=[DataSample().set_gt_label(label) for label in range(4)])
+        >>> optim_wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
+        >>> model.announce_iteration(seed=0, iteration=0, active=True)  # GradAugHook does this
+        >>> list(model.train_step(data, optim_wrapper))
+        ['loss', 'loss_full', 'loss_subnet0', 'width_subnet0', 'loss_subnet1', 'width_subnet1']
 
     Args:
         gradaug: see :class:`~mmgradaug.engine.GradAugMixin`; and ``soft_labels``: False trains sub-networks

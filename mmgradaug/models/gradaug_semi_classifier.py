@@ -53,6 +53,25 @@ class GradAugSemiClassifier(SemiSupervisedMixin, GradAugClassifier):
     normalised by its own batch statistics, so that unlabelled images may have another size. Without
     unlabelled images in a batch this is :class:`GradAugClassifier`, bit for bit.
 
+    Example:
+        >>> import torch
+        >>> from mmgradaug.registry import MODELS
+        >>> from mmpretrain.structures import DataSample
+        >>> model = MODELS.build(dict(
+        ...     type='mmgradaug.GradAugSemiClassifier',
+        ...     gradaug=dict(num_subnets=2, min_width=0.8, unlabelled=dict(weight=0.5),
+        ...                  transforms=dict(type='RandomResize', sizes=[32, 28, 24])),
+        ...     backbone=dict(type='mmgradaug.SlimmableResNetCIFAR', depth=8),
+        ...     neck=dict(type='mmpretrain.GlobalAveragePooling'),
+        ...     head=dict(type='mmpretrain.LinearClsHead', num_classes=10, in_channels=64)))
+        >>> labelled = [DataSample().set_gt_label(label) for label in range(3)]
+        >>> batch = model.make_batch(torch.rand(3, 3, 32, 32), labelled, unlabelled=torch.rand(5, 3, 32, 32))
+        >>> losses, soft_labels = model.full_pass(batch, record=True)
+        >>> [tuple(each.shape) for each in soft_labels]
+        [(3, 10), (5, 10)]
+        >>> sorted(model.subnet_pass(batch, soft_labels))
+        ['loss', 'loss_unlabelled']
+
     Args:
         gradaug: as for :class:`GradAugClassifier`, and ``unlabelled=dict(...)`` with
 

@@ -31,6 +31,16 @@ class MeanTeacherClassifier(SemiSupervisedMixin, ImageClassifier):
     tested and saved in place of the student (Oliver et al.'s code tests the student), so the state_dict is
     that of the stock classifier.
 
+    Example:
+        >>> from mmgradaug.registry import MODELS
+        >>> model = MODELS.build(dict(
+        ...     type='mmgradaug.MeanTeacherClassifier', mean_teacher=dict(weight=8, ramp_up=0.4),
+        ...     backbone=dict(type='mmgradaug.WideResNet', depth=10, widen_factor=1),
+        ...     neck=dict(type='mmpretrain.GlobalAveragePooling'),
+        ...     head=dict(type='mmpretrain.LinearClsHead', num_classes=10, in_channels=64)))
+        >>> [round(model.consistency_weight(progress), 2) for progress in (0, 0.2, 0.4, 1)]
+        [0.05, 2.29, 8.0, 8.0]
+
     Args:
         mean_teacher: ``weight`` (8 by default), ``ramp_up`` (share of the training, in [0, 1]; 0.4,
             which is 200,000 of 500,000 iterations) and ``momentum`` (0.95: teacher = 0.95 * teacher +

@@ -23,6 +23,16 @@ class SemiClsDataPreprocessor(ClsDataPreprocessor):
 
     Images of several sizes need ``collate_fn=dict(type='pseudo_collate')`` in the data loader.
 
+    Example:
+        >>> import torch
+        >>> from mmgradaug.models import SemiClsDataPreprocessor
+        >>> from mmpretrain.structures import DataSample
+        >>> samples = [DataSample().set_gt_label(0), DataSample(), DataSample()]
+        >>> data = dict(inputs=torch.zeros(3, 3, 32, 32), data_samples=samples)
+        >>> seen = SemiClsDataPreprocessor()(data, training=True)
+        >>> len(seen['inputs']), len(seen['unlabelled'])
+        (1, 2)
+
     Raises:
         ValueError: in training, no image of a batch has a label.
     """

@@ -87,7 +87,17 @@ def narrowed(model: nn.Module, plan: ChannelPlan, kept: Kept) -> Iterator[nn.Mod
 
 @contextmanager
 def buffers_kept(model: nn.Module) -> Iterator[None]:
-    """Inside the context a pass does not move batch norms' running statistics or write into any buffer."""
+    """Inside the context a pass does not move batch norms' running statistics or write into any buffer.
+
+    Example:
+        >>> import torch
+        >>> from mmgradaug.slimming import buffers_kept
+        >>> norm = torch.nn.BatchNorm1d(2)
+        >>> with buffers_kept(norm):
+        ...     out = norm(torch.ones(4, 2))
+        >>> norm.running_mean
+        tensor([0., 0.])
+    """
     changes = _Changes()
     try:
         _keep_buffers(model.modules(), changes)
@@ -162,7 +172,19 @@ def narrowed_attributes(model: nn.Module) -> dict[str, dict[str, Any]]:
 
 
 def is_narrowed(module: nn.Module) -> bool:
-    """Whether a module is part of a sub-network at the moment."""
+    """Whether a module is part of a sub-network at the moment.
+
+    Example:
+        >>> from torch import nn
+        >>> from mmgradaug import subnetwork
+        >>> from mmgradaug.slimming import is_narrowed
+        >>> model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+        >>> with subnetwork(model, 0.5):
+        ...     print(is_narrowed(model[0]))
+        True
+        >>> is_narrowed(model[0])
+        False
+    """
     return '__deepcopy__' in vars(module)
 
 

@@ -19,6 +19,11 @@ def kept_channels(channels: int, width: float, divisor: int = 1) -> int:
     The authors' code does the same (``make_divisible`` with divisor 1), except in the stem and in the
     middle of ResNet's bottleneck, where it truncates and may keep one channel fewer.
 
+    Example:
+        >>> from mmgradaug.slimming import kept_channels
+        >>> kept_channels(64, 0.9), kept_channels(64, 0.9, divisor=8), kept_channels(64, 0.001)
+        (58, 56, 1)
+
     Args:
         channels: >= 1.
         width: in (0, 1].
@@ -92,6 +97,15 @@ class ChannelPlan:
     no run.
 
     Made by :func:`~mmgradaug.slimming.plan_channels`.
+
+    Example:
+        >>> from torch import nn
+        >>> from mmgradaug import plan_channels
+        >>> plan = plan_channels(nn.Sequential(nn.Linear(8, 10), nn.Linear(10, 12), nn.Linear(12, 3)))
+        >>> plan.runs
+        [10, 12]
+        >>> plan.kept(0.77).numbers, round(plan.used_width(0.77), 3)
+        ([8, 9], 0.773)
 
     Attributes:
         runs: the number of channels of each run.

@@ -35,7 +35,29 @@ LAYER_RULES: dict[type[nn.Module], LayerRule[Any]] = {}
 
 
 def layer_rule(*layers: type[Layer]) -> Callable[[LayerRule[Layer]], LayerRule[Layer]]:
-    """Register a rule for these layers and their subclasses."""
+    """Register a rule for these layers and their subclasses.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from mmgradaug import subnetwork
+        >>> from mmgradaug.slimming import layer_rule
+        >>> class Scale(nn.Module):
+        ...     def __init__(self, channels):
+        ...         super().__init__()
+        ...         self.weight = nn.Parameter(torch.ones(channels))
+        ...         self.factor = channels**-0.5
+        ...
+        ...     def forward(self, x):
+        ...         return x * self.weight * self.factor
+        >>> @layer_rule(Scale)
+        ... def _(layer, narrowed):
+        ...     return {'factor': narrowed.shape('weight')[0] ** -0.5}
+        >>> model = nn.Sequential(nn.Linear(8, 16), Scale(16), nn.Linear(16, 3))
+        >>> with subnetwork(model, 0.25):  # 4 channels
+        ...     print(model[1].factor)
+        0.5
+    """
 
     def register(rule: LayerRule[Layer]) -> LayerRule[Layer]:
         LAYER_RULES.update(dict.fromkeys(layers, rule))

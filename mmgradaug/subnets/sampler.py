@@ -11,12 +11,27 @@ from torch import Tensor, nn
 from mmgradaug.slimming import AtWidth, Axis, Choice, Depth, Width, WithoutBlocks
 
 from .batch import AnyBatch, BatchPart
-from .transforms import BatchOperation, BatchTransform, check_batch_transform
+from .batch_operations import BatchOperation
+from .transforms import BatchTransform, check_batch_transform
 
 
 @dataclass(frozen=True)
 class Subnet:
     """One drawn sub-network, and the transformation T of its batch.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from mmgradaug.slimming import AtWidth
+        >>> from mmgradaug.subnets import BatchPart, ImageBatch, Scale, Subnet
+        >>> subnet = Subnet(Scale(0.5), choices=(AtWidth(0.5),), part=BatchPart(0.5, start=0.0))
+        >>> seen, chosen = subnet.see(ImageBatch(torch.zeros(4, 3, 8, 8)))
+        >>> seen.images.shape, chosen
+        (torch.Size([2, 3, 4, 4]), tensor([0, 2]))
+        >>> model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 4, 1))
+        >>> with subnet.enter(model):
+        ...     print(model[0].out_channels)
+        8
 
     Args:
         transform: T.
@@ -67,6 +82,16 @@ class SubnetSampler:
 
     A draw is a function of (seed, iteration): ranks agree without talking, and a resumed run draws
     what the uninterrupted one would have.
+
+    Example:
+        >>> from mmgradaug import RandomResize
+        >>> from mmgradaug.subnets import SubnetSampler
+        >>> sampler = SubnetSampler(num_subnets=3, min_width=0.8, transforms=RandomResize([32, 28, 24]))
+        >>> subnets = sampler.sample(seed=0, iteration=7)
+        >>> len(subnets), subnets[0].width
+        (3, 0.8)
+        >>> subnets == sampler.sample(seed=0, iteration=7), subnets == sampler.sample(0, 8)
+        (True, False)
 
     Args:
         num_subnets: n >= 0; 0 is plain training.

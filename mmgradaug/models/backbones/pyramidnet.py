@@ -166,6 +166,13 @@ class PyramidNet(BaseBackbone):
     16 + alpha, times 4 for bottlenecks; the head's ``in_channels`` behind a GlobalAveragePooling neck.
     The last stage's map is normalised and activated, others are not.
 
+    Example:
+        >>> import torch
+        >>> from mmgradaug.models import PyramidNet
+        >>> model = PyramidNet(depth=11, alpha=24)
+        >>> model(torch.rand(1, 3, 32, 32))[0].shape, model.feat_dim  # 4 * (16 + 24) channels
+        (torch.Size([1, 160, 8, 8]), 160)
+
     Args:
         depth: 9n + 2 of bottlenecks (11, 20, ..., 164, 200, 272), 6n + 2 of basic blocks (8, 14, ...,
             110).

@@ -178,6 +178,13 @@ class WideResNet(BaseBackbone):
     normalised and activated, others are not. The head's ``in_channels`` is ``feat_dim``, 64k, behind
     a GlobalAveragePooling neck.
 
+    Example:
+        >>> import torch
+        >>> from mmgradaug.models import WideResNet
+        >>> model = WideResNet(depth=10, widen_factor=2, out_indices=(0, 2))
+        >>> [tuple(maps.shape) for maps in model(torch.rand(1, 3, 32, 32))], model.feat_dim
+        ([(1, 32, 32, 32), (1, 128, 8, 8)], 128)
+
     Args:
         depth: 6n + 4: 10, 16, 22, 28, 34, 40, ...
         widen_factor: k, 1 or more.
