@@ -2,11 +2,13 @@
 
 import difflib
 import inspect
-from collections.abc import Iterable
-from typing import Callable, Union
+from collections.abc import Iterable, Sequence
+from typing import Any, Callable, Union
 
 
-def refuse_unknown_keys(what: str, given: Iterable[str], known: Union[Callable, list[str]]) -> None:
+def refuse_unknown_keys(
+    what: str, given: Iterable[str], known: Union[Callable[..., Any], Sequence[str]]
+) -> None:
     """Compare the keys of a config with those that are known, or the arguments of a function.
 
     Raises:

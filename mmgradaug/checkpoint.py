@@ -37,8 +37,8 @@ def allow_checkpoint_globals() -> None:
     """
     if not CAN_BE_SAFE:
         return
-    reconstruct = np.zeros(1).__reduce__()[0]
-    scalar = np.float64(0).__reduce__()[0]
+    reconstruct: Any = np.zeros(1).__reduce__()[0]
+    scalar: Any = np.float64(0).__reduce__()[0]
     dtypes = {type(np.dtype(kind)) for kind in ('f8', 'f4', 'f2', 'i8', 'i4', 'u1', '?')}
     torch.serialization.add_safe_globals([HistoryBuffer, np.ndarray, np.dtype, *dtypes])
     for module in ('numpy.core.multiarray', 'numpy._core.multiarray'):  # of numpy 1 and 2
@@ -48,7 +48,7 @@ def allow_checkpoint_globals() -> None:
     torch.serialization.add_safe_globals([(_statistics_method, 'builtins.getattr')])
 
 
-def _statistics_method(owner: type, name: str) -> Callable:
+def _statistics_method(owner: type, name: str) -> Callable[..., Any]:
     """``getattr`` for the statistics of a HistoryBuffer, and for nothing else.
 
     Raises:
@@ -87,13 +87,16 @@ class _AfterImport(importlib.abc.MetaPathFinder):
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
-        execute = spec.loader.exec_module
+        if spec is None:
+            return None
+        loader: Any = spec.loader
+        execute = loader.exec_module
 
         def exec_module(module: ModuleType) -> None:
             execute(module)
             _change_loading(module)
 
-        spec.loader.exec_module = exec_module
+        loader.exec_module = exec_module
         return spec
 
 
@@ -117,7 +120,7 @@ def _change_loading(checkpoint_module: ModuleType) -> None:
             )
         return checkpoint
 
-    load_checkpoint.drops_config_text = True
+    vars(load_checkpoint).update(drops_config_text=True)
     loader.load_checkpoint = classmethod(load_checkpoint)
     # In place of MMEngine's loader of local files, so that every tool, stock ones too, refuses damaged ones.
     loader.register_scheme(prefixes='', loader=load_from_local, force=True)
@@ -228,8 +231,8 @@ def newest_whole_checkpoint(
             if 'optimizer' in contents:
                 dated.append((meta['time'], meta['iter'], path))
         except Exception as error:  # whatever a damaged file, or one of another kind, brings about
-            damage = damage_of(path) or f'is no checkpoint of a training ({type(error).__name__})'
-            skipped.append(f'{path} {damage}')
+            why = damage_of(path) or f'is no checkpoint of a training ({type(error).__name__})'
+            skipped.append(f'{path} {why}')
     for _, _, path in sorted(dated, reverse=True):
         damage = damage_of(path)
         if damage is None:

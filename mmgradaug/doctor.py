@@ -43,7 +43,7 @@ if __package__:
         probe,
     )
 else:  # called by its path
-    from environment import (  # type: ignore[import-not-found,no-redef]
+    from environment import (  # type: ignore[no-redef]
         BY_MODULE,
         FALLBACK,
         OLDEST_PYTHON,

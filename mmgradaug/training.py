@@ -13,7 +13,7 @@ from mmgradaug.arguments import refuse_unknown_keys
 from mmgradaug.slimming import plan_channels
 from mmgradaug.slimming.planning import check_sizes
 from mmgradaug.subnets import (
-    Batch,
+    BatchTransform,
     ImageBatch,
     Schedule,
     SoftLabelLoss,
@@ -70,14 +70,15 @@ def run_passes(
         ``loss_subnet{i}`` and what describes the sub-network, such as ``width_subnet{i}``.
     """
     log_values: LogValues = {}
+    no_sync = getattr(run, 'no_sync', None)
     for index, subnet in enumerate([None, *subnets]):
         each = Pass(index, subnet, last=index == len(subnets))
         # The backward pass too belongs inside the sub-network: with_cp computes layers again there.
         with ExitStack() as stack:
             if subnet is not None:
                 stack.enter_context(subnet.enter(model))
-            if not each.last and hasattr(run, 'no_sync'):
-                stack.enter_context(run.no_sync())
+            if not each.last and no_sync is not None:
+                stack.enter_context(no_sync())
             loss, parts = forward(each)
             backward(loss, each)
         # Detached, or the log would keep the pass's graph alive through the next one.
@@ -96,17 +97,29 @@ def run_passes(
 class GradAug:
     """GradAug (NeurIPS 2020) in a training loop of one's own.
 
-    Example::
-
-        gradaug = GradAug(model, num_subnets=3, min_width=0.8, transforms=RandomScale([1, 0.875, 0.75]))
-        for images, labels in loader:
-            losses = gradaug.backward(images, labels, criterion)   # n + 1 backward passes, gradients add up
-            optimizer.step()
-            optimizer.zero_grad()
-
     The model stays what it is, and so do its checkpoints. It may be wrapped in
     ``DistributedDataParallel``: gradients are exchanged once an iteration, and each rank calls
     :meth:`backward` with its own images.
+
+    Example:
+        >>> import torch
+        >>> import torch.nn.functional as F
+        >>> from torch import nn
+        >>> from mmgradaug import GradAug, RandomResize
+        >>> model = nn.Sequential(
+        ...     nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 32, 3), nn.ReLU(),
+        ...     nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> gradaug = GradAug(model, num_subnets=2, min_width=0.8, transforms=RandomResize([32, 28, 24]))
+        >>> loader = [(torch.rand(8, 3, 32, 32), torch.randint(10, (8,))) for _ in range(2)]
+        >>> for images, labels in loader:
+        ...     losses = gradaug.backward(images, labels, F.cross_entropy)  # 3 backward passes add up
+        ...     optimizer.step()
+        ...     optimizer.zero_grad()
+        >>> list(losses)
+        ['loss', 'loss_full', 'loss_subnet0', 'width_subnet0', 'loss_subnet1', 'width_subnet1']
+        >>> model[1].num_batches_tracked  # of the full network's passes alone
+        tensor(2)
 
     Args:
         model: any network that maps a batch of images (N, C, H, W) to logits (N, classes).
@@ -135,7 +148,7 @@ class GradAug:
         model: nn.Module,
         num_subnets: int = 3,
         min_width: Optional[float] = None,
-        transforms: Any = None,
+        transforms: Union[BatchTransform, Sequence[BatchTransform], None] = None,
         *,
         seed: int = 0,
         begin: int = 0,
@@ -200,7 +213,7 @@ class GradAug:
         subnets = []
         if self.iteration in self.schedule:
             subnets = self.sampler.sample(self.seed, self.iteration)
-        batch: Batch = ImageBatch(images)
+        batch = ImageBatch(images)
         soft_labels: list[Tensor] = []
 
         def forward(each: Pass) -> tuple[Tensor, dict[str, Tensor]]:

@@ -19,7 +19,7 @@ def inner_configs(dataset: dict[str, Any]) -> list[dict[str, Any]]:
     return [config for part in inside for config in inner_configs(part)]
 
 
-def inner_datasets(dataset: Dataset) -> Iterator[BaseDataset]:
+def inner_datasets(dataset: Dataset[Any]) -> Iterator[BaseDataset]:
     """The same of built ones."""
     if isinstance(dataset, BaseDataset):
         yield dataset

@@ -57,7 +57,7 @@ def corrupt(image: np.ndarray, corruption: str, severity: int, seed: int = 0) ->
         raise ValueError(f'corruption must be one of {", ".join(CORRUPTIONS)}; got {corruption!r}')
     if severity not in SEVERITIES:
         raise ValueError(f'severity is 1 to 5, got {severity!r}')
-    shape = getattr(image, 'shape', ())
+    shape: tuple[int, ...] = getattr(image, 'shape', ())
     fits = len(shape) == 3 and shape[2] == 3 and min(shape[:2]) >= SMALLEST
     if not fits or image.dtype != np.uint8:
         raise ValueError(
@@ -228,7 +228,10 @@ def _frost_picture(index: int) -> np.ndarray:
     package = find_spec('imagecorruptions')
     if package is None or package.origin is None:
         raise ImportError(NO_PACKAGE)
-    picture = cv2.imread(str(Path(package.origin).parent / 'frost' / name))
+    file = Path(package.origin).parent / 'frost' / name
+    picture = cv2.imread(str(file))
+    if picture is None:
+        raise FileNotFoundError(f'{file} is not there, or is no picture')
     return np.ascontiguousarray(picture[..., ::-1])
 
 
@@ -286,12 +289,14 @@ def elastic_transform(image: np.ndarray, severity: int) -> np.ndarray:
     # ImageNet-C's code has 244 pixels, a slip of the pen, for images of 224.
     unit = 244.0 * min(height, width) / 224.0
     pixels = image.astype(np.float32) / 255.0
-    centre = np.float32((height, width)) // 2
+    centre = np.array((height, width), np.float32) // 2
     reach = min(height, width) // 3
-    before = np.float32([centre + reach, [centre[0] + reach, centre[1] - reach], centre - reach])
+    before = np.array(
+        [centre + reach, [centre[0] + reach, centre[1] - reach], centre - reach], np.float32
+    )
     moved = np.random.uniform(-shear * unit, shear * unit, before.shape).astype(np.float32)
     affine = cv2.getAffineTransform(before, before + moved)
-    pixels = cv2.warpAffine(pixels, affine, (width, height), borderMode=cv2.BORDER_REFLECT_101)
+    bent = cv2.warpAffine(pixels, affine, (width, height), borderMode=cv2.BORDER_REFLECT_101)
 
     def field() -> np.ndarray:
         noise = np.random.uniform(-1, 1, size=(height, width))
@@ -301,7 +306,7 @@ def elastic_transform(image: np.ndarray, severity: int) -> np.ndarray:
     right, down = field(), field()
     rows, columns = np.meshgrid(np.arange(height), np.arange(width), indexing='ij')
     where = np.stack([rows + down, columns + right])
-    colours = [map_coordinates(pixels[..., c], where, order=1, mode='reflect') for c in range(3)]
+    colours = [map_coordinates(bent[..., c], where, order=1, mode='reflect') for c in range(3)]
     return _to_uint8(np.stack(colours, axis=-1))
 
 
@@ -309,8 +314,9 @@ def pixelate(image: np.ndarray, severity: int) -> np.ndarray:
     """Down and up again, both by averaging over boxes."""
     share = (0.6, 0.5, 0.4, 0.3, 0.25)[severity - 1]
     height, width = image.shape[:2]
-    small = Image.fromarray(image).resize((int(width * share), int(height * share)), Image.BOX)
-    return np.asarray(small.resize((width, height), Image.BOX))
+    box = Image.Resampling.BOX
+    small = Image.fromarray(image).resize((int(width * share), int(height * share)), box)
+    return np.asarray(small.resize((width, height), box))
 
 
 OWN: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {

@@ -53,7 +53,7 @@ class Digits(BaseDataset):
         self.label_seed = label_seed
         super().__init__(ann_file='', pipeline=pipeline, **kwargs)
 
-    def load_data_list(self) -> list[dict]:
+    def load_data_list(self) -> list[dict[str, Any]]:
         try:
             from sklearn.datasets import load_digits
         except ImportError as error:
@@ -65,19 +65,19 @@ class Digits(BaseDataset):
         images, labels = images[part], labels[part]
         chosen = np.arange(len(labels))
         if self.labels_per_class is not None:
-            chosen = self._choose(labels)
+            chosen = self._choose(labels, self.labels_per_class)
         grey = np.round(images * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
         return [dict(img=np.repeat(grey[i], 3, axis=2), gt_label=int(labels[i])) for i in chosen]
 
-    def _choose(self, labels: np.ndarray) -> np.ndarray:
+    def _choose(self, labels: np.ndarray, number: int) -> np.ndarray:
         rng = np.random.default_rng(self.label_seed)
         chosen = []
         for digit in range(10):
             of_digit = np.flatnonzero(labels == digit)
-            if len(of_digit) < self.labels_per_class:
+            if len(of_digit) < number:
                 raise ValueError(
-                    f'{self.labels_per_class} images of digit {digit} were asked for, the training '
+                    f'{number} images of digit {digit} were asked for, the training '
                     f'part has {len(of_digit)}'
                 )
-            chosen.append(rng.choice(of_digit, self.labels_per_class, replace=False))
+            chosen.append(rng.choice(of_digit, number, replace=False))
         return np.sort(np.concatenate(chosen))

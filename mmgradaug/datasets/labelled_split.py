@@ -24,7 +24,7 @@ def LabelledSplit(  # noqa: N802
     split_seed: int = 0,
     part: str = 'labelled',
     unlabelled: Optional[dict[str, Any]] = None,
-    split_file: Union[str, os.PathLike, None] = None,
+    split_file: Union[str, os.PathLike[str], None] = None,
     **kwargs: Any,
 ) -> Union[BaseDataset, ConcatDataset]:
     """Another dataset with ``num_labels`` labels, the same number of each class (paper, Section 4.6).

@@ -39,7 +39,7 @@ class Shapes(CocoDataset):
         self.image_seed = image_seed
         super().__init__(*args, **kwargs)
 
-    def load_data_list(self) -> list[dict]:
+    def load_data_list(self) -> list[dict[str, Any]]:
         try:
             return super().load_data_list()
         except FileNotFoundError as error:
@@ -48,7 +48,7 @@ class Shapes(CocoDataset):
                 f'mmgradaug shapes {self.data_root}'
             ) from error
 
-    def filter_data(self) -> list[dict]:
+    def filter_data(self) -> list[dict[str, Any]]:
         images = super().filter_data()
         if self.num_images is None:
             return images

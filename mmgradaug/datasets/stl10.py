@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -64,7 +65,7 @@ class STL10(BaseDataset):
         self.folder = Path(data_root) / TorchvisionSTL10.base_folder
         super().__init__(ann_file='', data_root=str(data_root), pipeline=pipeline, **kwargs)
 
-    def load_data_list(self) -> list[dict]:
+    def load_data_list(self) -> list[dict[str, Any]]:
         if self.download and not self._there():
             self._download()
         for file in self._files():
@@ -84,9 +85,9 @@ class STL10(BaseDataset):
                 f'{images} is cut off, or of something else: {size} bytes, {BYTES} an image, and '
                 f'{"no" if labels is None else len(labels)} labels. Extract the archive again'
             )
-        chosen = range(number)
+        chosen: Sequence[int] = range(number)
         if self.fold is not None:
-            chosen = self._fold(number)
+            chosen = self._fold(self.fold, number)
         if labels is None:
             return [dict(position=i) for i in chosen]
         # The file counts classes from 1.
@@ -122,12 +123,12 @@ class STL10(BaseDataset):
                 for file in (Path(folder) / TorchvisionSTL10.base_folder).iterdir():
                     os.replace(file, self.folder / file.name)
 
-    def _fold(self, number: int) -> list[int]:
+    def _fold(self, fold: int, number: int) -> list[int]:
         file = self._files()[-1]
         lines = file.read_text().splitlines()
-        chosen = [int(i) for i in lines[self.fold].split()] if self.fold < len(lines) else []
+        chosen = [int(i) for i in lines[fold].split()] if fold < len(lines) else []
         if not chosen or not all(0 <= i < number for i in chosen):
-            raise ValueError(f'{file} has no fold {self.fold} of these images')
+            raise ValueError(f'{file} has no fold {fold} of these images')
         return chosen
 
     def prepare_data(self, idx: int) -> Any:

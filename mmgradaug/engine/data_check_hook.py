@@ -63,7 +63,7 @@ class DataCheckHook(Hook):
                     "default_hooks=dict(exact_resume=dict(type='mmgradaug.ExactResumeHook'), ...)"
                 )
             dataset.replace_broken = self.replace_broken
-        found = [list(self._training_problems(runner)) if is_main_process() else None]
+        found = [list(self._training_problems(runner)) if is_main_process() else []]
         broadcast_object_list(found)
         _refuse(found[0])
         if smallest_batch(runner) == 1:
@@ -131,7 +131,7 @@ class DataCheckHook(Hook):
             _refuse(list(differing(trained, classes, "the checkpoint's training", 'training')))
 
 
-def _name_broken(loader: DataLoader) -> None:
+def _name_broken(loader: DataLoader[Any]) -> None:
     if not isinstance(loader.dataset, NamedDataset):
         # A DataLoader's own __setattr__ refuses another dataset, for the sake of the samplers made for it.
         object.__setattr__(loader, 'dataset', NamedDataset(loader.dataset))
@@ -218,10 +218,10 @@ def wrong_annotations(dataset: Any, num_classes: Optional[int]) -> Iterator[str]
 
 def num_classes_of(model: nn.Module) -> Optional[int]:
     """How many classes a classifier's or detector's head tells apart; None if there is no such number."""
-    model = model.module if is_model_wrapper(model) else model
-    head = getattr(model, 'roi_head', None)
-    head = getattr(head, 'bbox_head', None) or getattr(model, 'bbox_head', None)
-    head = head or getattr(model, 'head', None)
+    inner = model.module if is_model_wrapper(model) else model
+    head = getattr(inner, 'roi_head', None)
+    head = getattr(head, 'bbox_head', None) or getattr(inner, 'bbox_head', None)
+    head = head or getattr(inner, 'head', None)
     if isinstance(head, (nn.ModuleList, list, tuple)):
         head = head[0]
     number = getattr(head, 'num_classes', None)

@@ -213,7 +213,7 @@ def _rest_of_epoch(loop: EpochBasedTrainLoop, position: int) -> None:
     loop._epoch += 1
 
 
-def _bare(model: nn.Module) -> nn.Module:
+def _bare(model: Any) -> nn.Module:
     return model.module if is_model_wrapper(model) else model
 
 

@@ -135,6 +135,7 @@ class GradAugHook(Hook):
     ) -> None:
         now = runner.epoch if self.by_epoch else runner.iter
         active = now in self._schedule
+        assert self._model is not None  # before_train() has found it
         self._model.announce_iteration(self._seed, runner.iter, active)
         if not active:
             # MMEngine's log goes on showing the last value of whatever was ever logged.

@@ -4,6 +4,7 @@ import inspect
 from typing import Any, Optional
 
 import torch
+from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 
 from mmgradaug.arguments import refuse_unknown_keys
@@ -24,7 +25,7 @@ from .gradaug_step import gradaug_step
 Losses = dict[str, Any]
 
 
-class GradAugMixin:
+class GradAugMixin(BaseModel):
     """Turns an OpenMMLab model into one that trains by GradAug; comes first among the bases.
 
     A task says in a subclass what its batch is (:meth:`make_batch`), what the full pass is
@@ -98,20 +99,20 @@ class GradAugMixin:
         """What is run on example images to see which sub-networks exist: whatever is narrowed."""
         return self(images)
 
-    def make_batch(self, **data: Any) -> Batch:
-        """The task's batch, from what the data preprocessor gives."""
+    def make_batch(self, *args: Any, **data: Any) -> Batch:
+        """The task's batch, from what the data preprocessor gives, which comes by keywords."""
         raise TypeError(f'{type(self).__name__} must override make_batch()')
 
-    def full_pass(self, batch: Batch, record: bool) -> tuple[Losses, Any]:
+    def full_pass(self, batch: Any, record: bool) -> tuple[Losses, Any]:
         """Losses of the full network on the batch, and what sub-networks need of its outputs, detached.
 
         Args:
-            batch: preprocessed.
+            batch: preprocessed; what :meth:`make_batch` made, as in the other passes.
             record: False where no sub-network follows; then the second result is not used.
         """
         raise TypeError(f'{type(self).__name__} must override full_pass()')
 
-    def subnet_pass(self, batch: Batch, recorded: Any) -> Losses:
+    def subnet_pass(self, batch: Any, recorded: Any) -> Losses:
         """Losses of the network, now in a sub-network's state.
 
         Args:

@@ -186,7 +186,7 @@ class _Guard:
         )
 
 
-def _bare(model: nn.Module) -> nn.Module:
+def _bare(model: Any) -> nn.Module:
     return model.module if is_model_wrapper(model) else model
 
 

@@ -54,7 +54,7 @@ class PlacedIndices(NamedTuple):
     indices: list[int]
 
 
-class NamedDataset(Dataset):
+class NamedDataset(Dataset[Any]):
     """A dataset that names the image which cannot be loaded; to everything else what it is made of.
 
     Args:
@@ -63,7 +63,7 @@ class NamedDataset(Dataset):
 
     OWN = ('dataset', 'seed', 'rank', 'replace_broken', 'broken')
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
         self.replace_broken = 0
         # One byte an image, which worker processes share.
@@ -127,7 +127,7 @@ class PlacedDataset(NamedDataset):
         rank: of the process.
     """
 
-    def __init__(self, dataset: Dataset, seed: int, rank: int) -> None:
+    def __init__(self, dataset: Any, seed: int, rank: int) -> None:
         super().__init__(dataset)
         self.seed, self.rank = seed, rank
 
@@ -139,7 +139,7 @@ class PlacedDataset(NamedDataset):
             return [self._load(index) for index in batch.indices]
 
 
-class PlacedBatchSampler(Sampler):
+class PlacedBatchSampler(Sampler[PlacedIndices]):
     """A batch sampler that says of each batch which place it has, and can begin in the middle.
 
     Args:
@@ -151,7 +151,7 @@ class PlacedBatchSampler(Sampler):
 
     def __init__(
         self,
-        sampler: Sampler,
+        sampler: Sampler[int],
         batch_size: int,
         drop_last: bool = False,
         of: Optional[dict[str, Any]] = None,
@@ -190,7 +190,7 @@ class EndlessBatches:
     """
 
     def __init__(
-        self, loader: DataLoader, seed: int, epoch: int = 0, position: int = 0, skip: int = 0
+        self, loader: DataLoader[Any], seed: int, epoch: int = 0, position: int = 0, skip: int = 0
     ) -> None:
         self.loader, self.seed = loader, seed
         self.epoch, self.position, self.skip = epoch, position, skip
@@ -205,6 +205,7 @@ class EndlessBatches:
             return None
         if self._iterator is None:
             self._begin()
+        assert self._iterator is not None  # _begin() has made it
         try:
             batch = next(self._iterator)
         except StopIteration:
@@ -219,7 +220,7 @@ class EndlessBatches:
         self.skip -= number
 
     def _begin(self) -> None:
-        batches = self.loader.batch_sampler
+        batches: Any = self.loader.batch_sampler
         batches.epoch, batches.skip = self.epoch, self.position
         if hasattr(batches.sampler, 'set_epoch'):
             batches.sampler.set_epoch(self.epoch)
@@ -231,7 +232,7 @@ class EndlessBatches:
             self._iterator = itertools.chain([first], self._iterator)
 
 
-def placed_loader(runner: Runner) -> DataLoader:
+def placed_loader(runner: Runner) -> DataLoader[Any]:
     """The data loader of a training's config once more, its batches with a place.
 
     Everything is made anew but the dataset: samplers that MMEngine made before it read the seed of a

@@ -47,7 +47,8 @@ class PretrainedBackboneHook(Hook):
         # The weights are loaded right after this, and only if this run trains.
         if not isinstance(runner._train_loop, BaseLoop):
             return
-        backbone = unwrapped(runner.model).backbone
+        model: Any = unwrapped(runner.model)
+        backbone = model.backbone
         pretrained = _pretrained_inits(backbone)
         if not pretrained:
             runner.logger.warning(
@@ -56,7 +57,7 @@ class PretrainedBackboneHook(Hook):
             )
             return
         brought_by = _brings_whole_model(runner)
-        if brought_by is not None and not _lacking(unwrapped(runner.model), brought_by):
+        if brought_by is not None and not _lacking(model, brought_by):
             runner.logger.info(f'the backbone starts from {brought_by}, as the whole model')
             others = [init for init in _as_list(backbone.init_cfg) if init not in pretrained]
             backbone.init_cfg = others or None
@@ -124,7 +125,7 @@ def _as_list(init_cfg: Any) -> list[dict[str, Any]]:
     return list(init_cfg) if isinstance(init_cfg, (list, tuple)) else [init_cfg]
 
 
-def _pretrained_inits(backbone: nn.Module) -> list[dict[str, Any]]:
+def _pretrained_inits(backbone: Any) -> list[dict[str, Any]]:
     """Those parts of a backbone's ``init_cfg`` that load a file, however their type is written."""
     return [
         init
@@ -147,4 +148,4 @@ def _lacking(model: nn.Module, path: str) -> bool:
     weights = loaded.get('state_dict', loaded)
     start = re.compile(r'^(module\.)?backbone\.')
     named = {start.sub('', name): value for name, value in weights.items() if start.match(name)}
-    return bool(loading_report(model.backbone, named).lacking)
+    return bool(loading_report(model.get_submodule('backbone'), named).lacking)

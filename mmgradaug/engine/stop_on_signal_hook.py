@@ -94,6 +94,7 @@ class StopOnSignalHook(Hook):
         if not number:
             return
         code = INTERRUPTED if number == signal.SIGINT else REQUEUE
+        assert self._saves is not None  # before_train() has found it
         saved = self._saves.save_interrupted(runner)
         runner.logger.warning(
             f'{signal.Signals(number).name} after iteration {runner.iter + 1}: '

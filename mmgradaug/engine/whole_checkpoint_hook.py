@@ -59,6 +59,11 @@ class WholeCheckpointHook(CheckpointHook):
         RuntimeError: after training, if its result could not be saved.
     """
 
+    # CheckpointHook's, which has no types.
+    backend_args: Any
+    file_backend: Any
+    last_ckpt: Any
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # What CheckpointHook does not know it hands on to the first save, which fails of it, hours later.
@@ -217,7 +222,7 @@ class WholeCheckpointHook(CheckpointHook):
             for key in [key for key in info if key.startswith('best_')]:
                 del info[key]
             info.update(before)
-            vars(self).update(paths)
+            self.__dict__.update(paths)
             return
         best = {value for key, value in info.items() if key.startswith('best_ckpt')}
         for path in later.outdated:

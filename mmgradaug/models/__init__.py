@@ -33,6 +33,7 @@ __all__ = [
 try:
     from .detectors import GradAugDetector, GradAugMaskRCNN
 except (ImportError, AssertionError) as problem:
-    GradAugDetector = GradAugMaskRCNN = register_missing(
+    # In place of classes a function, which raises.
+    GradAugDetector = GradAugMaskRCNN = register_missing(  # type: ignore[misc]
         MODELS, ['GradAugMaskRCNN', 'GradAugDetector'], problem
     )

@@ -48,13 +48,24 @@ class GradAugClassifier(GradAugMixin, ImageClassifier):
     on the untransformed one (paper, Eq. 4 and 6). Everything but training is the stock classifier,
     and so are the state_dict's keys.
 
-    Example::
-
-        model = dict(
-            type='mmgradaug.GradAugClassifier',
-            gradaug=dict(num_subnets=3, min_width=0.9,
-                         transforms=dict(type='RandomResize', sizes=[224, 192, 160, 128])),
-            backbone=dict(type='ResNet', depth=50), neck=..., head=...)
+    Example:
+        >>> import torch
+        >>> from mmengine.optim import OptimWrapper
+        >>> from mmgradaug.registry import MODELS
+        >>> from mmpretrain.structures import DataSample
+        >>> model = MODELS.build(dict(
+        ...     type='mmgradaug.GradAugClassifier',
+        ...     gradaug=dict(num_subnets=2, min_width=0.8,
+        ...                  transforms=dict(type='RandomResize', sizes=[32, 28, 24])),
+        ...     backbone=dict(type='mmgradaug.SlimmableResNetCIFAR', depth=8),
+        ...     neck=dict(type='mmpretrain.GlobalAveragePooling'),
+        ...     head=dict(type='mmpretrain.LinearClsHead', num_classes=10, in_channels=64)))
+        >>> data = dict(inputs=torch.rand(4, 3, 32, 32),
+        ...             data_samples=[DataSample().set_gt_label(label) for label in range(4)])
+        >>> optim_wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
+        >>> model.announce_iteration(seed=0, iteration=0, active=True)  # GradAugHook does this
+        >>> list(model.train_step(data, optim_wrapper))
+        ['loss', 'loss_full', 'loss_subnet0', 'width_subnet0', 'loss_subnet1', 'width_subnet1']
 
     Args:
         gradaug: see :class:`~mmgradaug.engine.GradAugMixin`; and ``soft_labels``: False trains sub-networks
@@ -99,7 +110,7 @@ class GradAugClassifier(GradAugMixin, ImageClassifier):
         if not record or not self.soft_labels:
             return losses, None
         rows = torch.arange(len(batch))
-        return losses, soft_labels(self.head, recorded, feats, batch.data_samples, rows)
+        return losses, soft_labels(self.head, recorded, feats, batch.data_samples or (), rows)
 
     def subnet_pass(self, batch: ClassifierBatch, recorded: Logits) -> dict[str, Tensor]:
         """Loss of the sub-network that the model is at the moment, by default against soft labels alone."""
@@ -114,12 +125,13 @@ class GradAugClassifier(GradAugMixin, ImageClassifier):
             return {task: self.select_recorded(each, indices) for task, each in recorded.items()}
         return recorded[indices]
 
-    def _soft_label_loss(self, head: nn.Module, logits: Any, soft_labels: Any) -> Tensor:
+    def _soft_label_loss(self, head: Any, logits: Any, soft_labels: Any) -> Tensor:
         if isinstance(logits, dict):  # a multi-task head: its tasks' losses add up, as their own do
-            return sum(
+            first, *others = (
                 self._soft_label_loss(head.task_heads[task], logits[task], soft_labels[task])
                 for task in logits
             )
+            return sum(others, first)
         _require_tensor(logits, head)
         return self.soft_label_loss(logits, soft_labels, multi_label=predicts_by_sigmoid(head))
 
@@ -189,17 +201,17 @@ def soft_labels(
         _require_tensor(of_all, head)
         of_all[rows] = of_all[rows] if logits is None else logits.detach()
         return of_all
-    _require_tensor(logits, head)
-    return logits.detach()
+    return _require_tensor(logits, head).detach()
 
 
-def _require_tensor(logits: Any, head: nn.Module) -> None:
+def _require_tensor(logits: Any, head: nn.Module) -> Tensor:
     if not isinstance(logits, Tensor):
         raise TypeError(
             f'{type(head).__name__} gives a {type(logits).__name__} of logits; GradAug needs heads '
             'that give one tensor (LinearClsHead, MultiLabelLinearClsHead, ...), or a '
             'MultiTaskHead of these'
         )
+    return logits
 
 
 def predicts_by_sigmoid(head: nn.Module) -> bool:

@@ -53,6 +53,25 @@ class GradAugSemiClassifier(SemiSupervisedMixin, GradAugClassifier):
     normalised by its own batch statistics, so that unlabelled images may have another size. Without
     unlabelled images in a batch this is :class:`GradAugClassifier`, bit for bit.
 
+    Example:
+        >>> import torch
+        >>> from mmgradaug.registry import MODELS
+        >>> from mmpretrain.structures import DataSample
+        >>> model = MODELS.build(dict(
+        ...     type='mmgradaug.GradAugSemiClassifier',
+        ...     gradaug=dict(num_subnets=2, min_width=0.8, unlabelled=dict(weight=0.5),
+        ...                  transforms=dict(type='RandomResize', sizes=[32, 28, 24])),
+        ...     backbone=dict(type='mmgradaug.SlimmableResNetCIFAR', depth=8),
+        ...     neck=dict(type='mmpretrain.GlobalAveragePooling'),
+        ...     head=dict(type='mmpretrain.LinearClsHead', num_classes=10, in_channels=64)))
+        >>> labelled = [DataSample().set_gt_label(label) for label in range(3)]
+        >>> batch = model.make_batch(torch.rand(3, 3, 32, 32), labelled, unlabelled=torch.rand(5, 3, 32, 32))
+        >>> losses, soft_labels = model.full_pass(batch, record=True)
+        >>> [tuple(each.shape) for each in soft_labels]
+        [(3, 10), (5, 10)]
+        >>> sorted(model.subnet_pass(batch, soft_labels))
+        ['loss', 'loss_unlabelled']
+
     Args:
         gradaug: as for :class:`GradAugClassifier`, and ``unlabelled=dict(...)`` with
 
@@ -100,7 +119,8 @@ class GradAugSemiClassifier(SemiSupervisedMixin, GradAugClassifier):
     ) -> SemiBatch:
         return SemiBatch(inputs, data_samples, unlabelled)
 
-    def full_pass(
+    # Its batches are those that it makes: a GradAugClassifier's would have no unlabelled images.
+    def full_pass(  # type: ignore[override]
         self, batch: SemiBatch, record: bool
     ) -> tuple[dict[str, Tensor], tuple[Optional[Logits], Optional[Logits]]]:
         """As :meth:`GradAugClassifier.full_pass`, of the labelled images; soft labels of all.
@@ -121,7 +141,7 @@ class GradAugSemiClassifier(SemiSupervisedMixin, GradAugClassifier):
                 stack.enter_context(subnetwork(self, 1.0))
             return losses, (of_labelled, self.head(self.extract_feat(batch.unlabelled)))
 
-    def subnet_pass(
+    def subnet_pass(  # type: ignore[override]  # for the same reason
         self, batch: SemiBatch, recorded: tuple[Logits, Optional[Logits]]
     ) -> dict[str, Tensor]:
         """As :meth:`GradAugClassifier.subnet_pass`, and the loss of the unlabelled images."""
@@ -137,7 +157,7 @@ class GradAugSemiClassifier(SemiSupervisedMixin, GradAugClassifier):
         losses['loss_unlabelled'] = self.unlabelled_weight * loss
         return losses
 
-    def _confident_loss(self, logits: Tensor, soft_labels: Tensor) -> Tensor:
+    def _confident_loss(self, logits: Tensor, soft_labels: Optional[Logits]) -> Tensor:
         if not isinstance(soft_labels, Tensor) or predicts_by_sigmoid(self.head):
             raise TypeError(
                 'gradaug.unlabelled: a threshold needs a head with one softmax over the classes, not '

@@ -6,7 +6,7 @@ from typing import Any, Optional
 import torch
 from mmpretrain.models import ImageClassifier
 from mmpretrain.structures import DataSample
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmgradaug.arguments import refuse_unknown_keys
 from mmgradaug.registry import MODELS
@@ -30,6 +30,16 @@ class MeanTeacherClassifier(SemiSupervisedMixin, ImageClassifier):
     by batch statistics, like the student. :class:`~mmgradaug.engine.MeanTeacherHook` keeps it and has it
     tested and saved in place of the student (Oliver et al.'s code tests the student), so the state_dict is
     that of the stock classifier.
+
+    Example:
+        >>> from mmgradaug.registry import MODELS
+        >>> model = MODELS.build(dict(
+        ...     type='mmgradaug.MeanTeacherClassifier', mean_teacher=dict(weight=8, ramp_up=0.4),
+        ...     backbone=dict(type='mmgradaug.WideResNet', depth=10, widen_factor=1),
+        ...     neck=dict(type='mmpretrain.GlobalAveragePooling'),
+        ...     head=dict(type='mmpretrain.LinearClsHead', num_classes=10, in_channels=64)))
+        >>> [round(model.consistency_weight(progress), 2) for progress in (0, 0.2, 0.4, 1)]
+        [0.05, 2.29, 8.0, 8.0]
 
     Args:
         mean_teacher: ``weight`` (8 by default), ``ramp_up`` (share of the training, in [0, 1]; 0.4,
@@ -60,7 +70,8 @@ class MeanTeacherClassifier(SemiSupervisedMixin, ImageClassifier):
         super().__init__(*args, **kwargs)
         self.weight, self.ramp_up = options['weight'], options['ramp_up']
         self.momentum = options['momentum']
-        self._teacher: Optional[tuple[nn.Module, float]] = None  # in a tuple: no submodule
+        # In a tuple: no submodule.
+        self._teacher: Optional[tuple[MeanTeacherClassifier, float]] = None
 
     def announce_teacher(self, teacher: 'MeanTeacherClassifier', progress: float) -> None:
         """MeanTeacherHook's word before each iteration, good for one; ``progress`` is t / T."""
@@ -86,7 +97,7 @@ class MeanTeacherClassifier(SemiSupervisedMixin, ImageClassifier):
     def loss(
         self,
         inputs: Tensor,
-        data_samples: list[DataSample],
+        data_samples: Optional[list[DataSample]],
         unlabelled: Optional[Tensor] = None,
     ) -> dict[str, Tensor]:
         """The head's losses, and ``loss_consistency``."""

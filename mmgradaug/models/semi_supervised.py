@@ -3,6 +3,7 @@
 from typing import Any, Optional
 
 from mmengine.logging import MMLogger
+from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from mmpretrain.models import ClsDataPreprocessor
 from mmpretrain.structures import MultiTaskDataSample
@@ -21,6 +22,16 @@ class SemiClsDataPreprocessor(ClsDataPreprocessor):
     the stock class, and so does a batch for the test.
 
     Images of several sizes need ``collate_fn=dict(type='pseudo_collate')`` in the data loader.
+
+    Example:
+        >>> import torch
+        >>> from mmgradaug.models import SemiClsDataPreprocessor
+        >>> from mmpretrain.structures import DataSample
+        >>> samples = [DataSample().set_gt_label(0), DataSample(), DataSample()]
+        >>> data = dict(inputs=torch.zeros(3, 3, 32, 32), data_samples=samples)
+        >>> seen = SemiClsDataPreprocessor()(data, training=True)
+        >>> len(seen['inputs']), len(seen['unlabelled'])
+        (1, 2)
 
     Raises:
         ValueError: in training, no image of a batch has a label.
@@ -57,14 +68,16 @@ def _is_labelled(sample: BaseDataElement) -> bool:
     return 'gt_label' in sample or 'gt_score' in sample or isinstance(sample, MultiTaskDataSample)
 
 
-class SemiSupervisedMixin:
+class SemiSupervisedMixin(BaseModel):
     """A classifier that gets unlabelled images beside labelled ones; comes first among the bases.
 
     Raises:
         TypeError: its preprocessor is one that takes unlabelled images for labelled ones.
     """
 
-    def __init__(self, *args: Any, data_preprocessor: Optional[dict] = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, data_preprocessor: Optional[dict[str, Any]] = None, **kwargs: Any
+    ) -> None:
         if data_preprocessor is None or isinstance(data_preprocessor, dict):
             data_preprocessor = {
                 'type': 'mmgradaug.SemiClsDataPreprocessor',

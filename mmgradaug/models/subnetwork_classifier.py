@@ -13,6 +13,18 @@ from mmgradaug.slimming import shrink
 class SubnetworkClassifier(ImageClassifier):
     """MMPretrain's ImageClassifier, some of whose layers have fewer channels.
 
+    Example:
+        >>> from mmgradaug.registry import MODELS
+        >>> model = MODELS.build(dict(
+        ...     type='mmgradaug.SubnetworkClassifier',
+        ...     backbone=dict(type='mmpretrain.LeNet5'),
+        ...     shapes={'backbone.features.0.weight': [3, 1, 5, 5], 'backbone.features.0.bias': [3],
+        ...             'backbone.features.3.weight': [16, 3, 5, 5]},
+        ...     attributes={'backbone.features.0': dict(out_channels=3),
+        ...                 'backbone.features.3': dict(in_channels=3)}))
+        >>> model.backbone.features[0]
+        Conv2d(1, 3, kernel_size=(5, 5), stride=(1, 1))
+
     Args:
         shapes: by name, the shapes of the parameters and buffers that are smaller.
         attributes: by module, attributes that have another value.

@@ -22,6 +22,20 @@ def residual_blocks(model: nn.Module) -> list[nn.Module]:
     input, or to what one submodule (a projection, ``downsample``) makes of it, with nothing but a ReLU
     after that. Where one holds others, the inner ones count. A module with a method ``shortcut(x)`` that
     returns the block's output without its branch is one as well, whatever the trace sees.
+
+    Example:
+        >>> from torch import nn
+        >>> from mmgradaug.slimming import residual_blocks
+        >>> class Block(nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.branch = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8))
+        ...
+        ...     def forward(self, x):
+        ...         return x + self.branch(x)
+        >>> model = nn.Sequential(Block(), Block(), nn.Linear(8, 3))
+        >>> residual_blocks(model) == [model[0], model[1]]
+        True
     """
     return list(_shortcuts(model))
 
@@ -35,6 +49,23 @@ def without_blocks(model: nn.Module, dropped: Collection[int]) -> Iterator[nn.Mo
     network is trained and tested with all its blocks as they are. (The authors' code trains its
     full network so too, but multiplies branches by their survival probability in the test.)
     Backward passes belong inside as well.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from mmgradaug.slimming import without_blocks
+        >>> class Block(nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.branch = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8))
+        ...
+        ...     def forward(self, x):
+        ...         return x + self.branch(x)
+        >>> model = nn.Sequential(Block(), Block(), nn.Linear(8, 3))
+        >>> x = torch.ones(2, 8)
+        >>> with without_blocks(model, [0, 1]):
+        ...     print(torch.equal(model(x), model[2](x)))
+        True
 
     Args:
         model: a network with :func:`residual_blocks`.
@@ -85,7 +116,25 @@ def _follow(block: nn.Module, route: Route, *args: Any, **kwargs: Any) -> Tensor
 
 @dataclass(frozen=True)
 class WithoutBlocks:
-    """One draw of blocks to leave out, by index."""
+    """One draw of blocks to leave out, by index.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from mmgradaug.slimming import WithoutBlocks
+        >>> class Block(nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.branch = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8))
+        ...
+        ...     def forward(self, x):
+        ...         return x + self.branch(x)
+        >>> model = nn.Sequential(Block(), Block(), nn.Linear(8, 3))
+        >>> x = torch.ones(2, 8)
+        >>> with WithoutBlocks(dropped=(0,)).enter(model):
+        ...     print(torch.equal(model(x), model[2](model[1](x))))
+        True
+    """
 
     dropped: tuple[int, ...]
 
@@ -101,6 +150,27 @@ class Depth:
 
     Of L blocks, block l is kept with probability 1 - l / L * (1 - p_L) (arXiv:1603.09382, Eq. 4). The
     paper takes p_L from there, 0.5. The authors' code has 1.0 to 0.8, linear over the blocks.
+
+    Example:
+        >>> import numpy as np
+        >>> from torch import nn
+        >>> from mmgradaug.slimming import Depth
+        >>> class Block(nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.branch = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8))
+        ...
+        ...     def forward(self, x):
+        ...         return x + self.branch(x)
+        >>> model = nn.Sequential(Block(), Block(), nn.Linear(8, 3))
+        >>> depth = Depth(survival_prob=0.5)  # block 1 is kept with probability 0.75, block 2 with 0.5
+        >>> depth.bind(model)
+        >>> depth.num_blocks
+        2
+        >>> draws = depth.draw(np.random.default_rng(0), 1000)
+        >>> dropped = [sum(block in draw.dropped for draw in draws) / 1000 for block in range(2)]
+        >>> 0.2 < dropped[0] < 0.3 and 0.45 < dropped[1] < 0.55
+        True
 
     Args:
         survival_prob: p_L, in (0, 1]: how likely the last residual block is kept.

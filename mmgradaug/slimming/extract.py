@@ -19,6 +19,13 @@ from .planning import plan_of, runs_alone
 class Smaller:
     """In what a sub-network differs from the full network.
 
+    Example:
+        >>> from torch import nn
+        >>> from mmgradaug.slimming import smaller_network
+        >>> model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+        >>> smaller_network(model, 0.5).attributes
+        {'0': {'out_features': 8}, '2': {'in_features': 8}}
+
     Args:
         shapes: by name, the shapes of parameters and buffers that are smaller.
         attributes: by module, the attributes that have another value.
@@ -40,6 +47,19 @@ def extract_subnetwork(
 
     Modules that are no layers keep their attributes, a ``feat_dim`` for instance, unless these count
     channels that are narrowed in them.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from mmgradaug import extract_subnetwork, subnetwork
+        >>> model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3)).eval()
+        >>> small = extract_subnetwork(model, 0.5)
+        >>> small[0]
+        Linear(in_features=8, out_features=8, bias=True)
+        >>> x = torch.ones(2, 8)
+        >>> with subnetwork(model, 0.5):
+        ...     print(torch.equal(model(x), small(x)))
+        True
 
     Args:
         model: any network. It stays as it is.
@@ -67,7 +87,15 @@ def extract_subnetwork(
 
 
 def smaller_network(model: nn.Module, width: float, plan: Optional[ChannelPlan] = None) -> Smaller:
-    """What differs in the sub-network of ``width``; arguments and errors as above."""
+    """What differs in the sub-network of ``width``; arguments and errors as above.
+
+    Example:
+        >>> from torch import nn
+        >>> from mmgradaug.slimming import smaller_network
+        >>> model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+        >>> smaller_network(model, 0.5).shapes
+        {'0.weight': (8, 8), '0.bias': (8,), '2.weight': (3, 8)}
+    """
     if not 0.0 < width <= 1.0:
         raise ValueError(f'width must be in (0, 1], got {width}')
     plan = plan_of(model) if plan is None else plan
@@ -81,6 +109,15 @@ def smaller_network(model: nn.Module, width: float, plan: Optional[ChannelPlan] 
 # `mmgradaug extract` writes this function into a file for users of MMPretrain alone.
 def shrink(model: nn.Module, shapes: dict[str, Any], attributes: dict[str, dict[str, Any]]) -> None:
     """Make parameters and buffers smaller and set attributes, in place; values are to be loaded after.
+
+    Example:
+        >>> from torch import nn
+        >>> from mmgradaug.slimming import shrink
+        >>> model = nn.Sequential(nn.Linear(8, 16), nn.Linear(16, 3))
+        >>> shapes = {'0.weight': (5, 8), '0.bias': (5,), '1.weight': (3, 5)}
+        >>> shrink(model, shapes, {'0': {'out_features': 5}, '1': {'in_features': 5}})
+        >>> model[1], model[1].weight.shape
+        (Linear(in_features=5, out_features=3, bias=True), torch.Size([3, 5]))
 
     Args:
         model: any network.
@@ -121,6 +158,15 @@ def recalibrate_statistics(
     normalise by the batch, everything else (dropout, stochastic depth) is in eval mode. US-Net
     (arXiv:1903.05134, Section 3.4), from which the paper takes its training tricks, does so after
     training.
+
+    Example:
+        >>> import torch
+        >>> from mmgradaug.slimming import recalibrate_statistics
+        >>> norm = torch.nn.BatchNorm1d(1)
+        >>> recalibrate_statistics(norm, [torch.tensor([[0.0], [2.0]]), torch.tensor([[2.0], [4.0]])])
+        2
+        >>> norm.running_mean  # of the batches' means, 1 and 3
+        tensor([2.])
 
     Args:
         model: a network that :func:`extract_subnetwork` gave, or any other.

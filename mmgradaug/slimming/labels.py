@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .errors import SlimmingError
+from .residual import Route
 
 # An element that is always there: the image itself, or channels that an output shows.
 ALWAYS = 0
@@ -88,7 +89,7 @@ class Shadow:
     factors: list[Tensor] = field(default_factory=list)
     adapts: bool = False
     of_parameters: bool = False
-    carries: dict = field(default_factory=dict)
+    carries: dict[int, Route] = field(default_factory=dict)
 
 
 def varying(factor: Tensor) -> tuple[int, ...]:
@@ -113,7 +114,8 @@ def aligned(factor: Tensor, dims: int) -> Tensor:
 
 def reshaped(factor: Tensor, old: Sequence[int], new: Sequence[int]) -> Tensor:
     """A factor of a tensor of shape ``old`` after that became ``new``; only what changes is spread out."""
-    spread, shape = [], []
+    spread: list[int] = []
+    shape: list[int] = []
     i = j = 0
     while i < len(old) or j < len(new):
         first_old, first_new = i, j
@@ -189,7 +191,7 @@ class Labels:
             operands: with the shapes of their tensors, as broadcasting takes them.
             dims: the number of dimensions of the result.
         """
-        open_groups: list[tuple[set, list[tuple[int, Tensor]]]] = []
+        open_groups: list[tuple[set[int], list[tuple[int, Tensor]]]] = []
         for index, operand in enumerate(operands):
             for factor in operand.factors:
                 factor = aligned(factor, dims)

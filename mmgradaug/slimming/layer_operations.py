@@ -118,7 +118,7 @@ def product(labels: Labels, call: Call) -> Factors:
             factors.append(factor)
         lifted.append(Shadow(factors))
     adapts = (shadows[0].adapts, shadows[1].adapts)
-    results, *inner = labels.contract(*lifted, adapts)
+    results, *inner = labels.contract(lifted[0], lifted[1], adapts)
     for index, shadow in enumerate(shadows):
         if not shadow.of_parameters or not inner[index] or shadows[1 - index].of_parameters:
             continue

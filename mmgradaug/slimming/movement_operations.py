@@ -143,10 +143,10 @@ def piece(labels: Labels, call: Call) -> Factors:
         if labels.split_off([factor], pieces) and call.operation.overloadpacket is aten.slice:
             start = call.argument(2, 'start') or 0
             start = min(start + shape[dim] if start < 0 else start, shape[dim])
-            along = factor
+            line = factor
             for other in range(factor.dim()):
-                along = along if other == dim else along.narrow(other, 0, 1)
-            along = to_numpy(along.reshape(-1))
+                line = line if other == dim else line.narrow(other, 0, 1)
+            along = to_numpy(line.reshape(-1))
             if call.argument(4, 'step', 1) != 1:
                 raise SlimmingError('it takes some channels and leaves out those between')
             call.slices(dim, along, start, start + pieces[0].shape[dim])

@@ -30,11 +30,11 @@ class _Changes:
     """Entries of modules' dicts that are replaced, and can be put back and replaced again."""
 
     def __init__(self) -> None:
-        self.entries: list[tuple[dict, str, Any, Any]] = []
+        self.entries: list[tuple[dict[str, Any], str, Any, Any]] = []
         # By module, what keeps its pieces of channels to the plan.
         self.pieces: dict[str, _PlannedPieces] = {}
 
-    def set(self, owner: dict, key: str, value: Any) -> None:
+    def set(self, owner: dict[str, Any], key: str, value: Any) -> None:
         self.entries.append((owner, key, owner.get(key, _NEW), value))
         owner[key] = value
 
@@ -87,7 +87,17 @@ def narrowed(model: nn.Module, plan: ChannelPlan, kept: Kept) -> Iterator[nn.Mod
 
 @contextmanager
 def buffers_kept(model: nn.Module) -> Iterator[None]:
-    """Inside the context a pass does not move batch norms' running statistics or write into any buffer."""
+    """Inside the context a pass does not move batch norms' running statistics or write into any buffer.
+
+    Example:
+        >>> import torch
+        >>> from mmgradaug.slimming import buffers_kept
+        >>> norm = torch.nn.BatchNorm1d(2)
+        >>> with buffers_kept(norm):
+        ...     out = norm(torch.ones(4, 2))
+        >>> norm.running_mean
+        tensor([0., 0.])
+    """
     changes = _Changes()
     try:
         _keep_buffers(model.modules(), changes)
@@ -106,7 +116,7 @@ def _keep_buffers(modules: Iterable[nn.Module], changes: _Changes) -> None:
 
 
 def _narrow(model: nn.Module, plan: ChannelPlan, kept: Kept, changes: _Changes) -> None:
-    modules = dict(model.named_modules())
+    modules: dict[str, nn.Module] = dict(model.named_modules())
     _keep_buffers(modules.values(), changes)
     for name, selections in plan.selections.items():
         owner, _, attribute = name.rpartition('.')
@@ -114,11 +124,11 @@ def _narrow(model: nn.Module, plan: ChannelPlan, kept: Kept, changes: _Changes) 
         tensors = module and (
             module._parameters if attribute in module._parameters else module._buffers
         )
-        if not tensors or tensors.get(attribute) is None:
+        value = tensors.get(attribute) if tensors else None
+        if not tensors or value is None:
             raise SlimmingError(
                 f'{name!r} was there when the sub-networks were planned and is gone'
             )
-        value = tensors[attribute]
         for dim, selection in selections:
             if value.shape[dim] != len(selection):
                 raise SlimmingError(
@@ -162,7 +172,19 @@ def narrowed_attributes(model: nn.Module) -> dict[str, dict[str, Any]]:
 
 
 def is_narrowed(module: nn.Module) -> bool:
-    """Whether a module is part of a sub-network at the moment."""
+    """Whether a module is part of a sub-network at the moment.
+
+    Example:
+        >>> from torch import nn
+        >>> from mmgradaug import subnetwork
+        >>> from mmgradaug.slimming import is_narrowed
+        >>> model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+        >>> with subnetwork(model, 0.5):
+        ...     print(is_narrowed(model[0]))
+        True
+        >>> is_narrowed(model[0])
+        False
+    """
     return '__deepcopy__' in vars(module)
 
 
@@ -203,7 +225,7 @@ class _PlannedPieces(TorchFunctionMode):
         return bool(self.slices) and (done == 0 or done % len(self.slices) != 0)
 
     def __torch_function__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Optional[dict] = None
+        self, function: Any, types: Any, args: Any = (), kwargs: Optional[dict[str, Any]] = None
     ) -> Any:
         kwargs = kwargs or {}
         if self.suspended:

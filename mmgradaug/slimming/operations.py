@@ -26,6 +26,17 @@ aten = torch.ops.aten
 class Call:
     """One call of an operation.
 
+    Example:
+        >>> import torch
+        >>> from mmgradaug.slimming import Call
+        >>> x = torch.ones(2, 3)
+        >>> call = Call(
+        ...     torch.ops.aten.cumsum.default, args=(x,), kwargs={'dim': 1}, tensors=[x], shadows=[],
+        ...     shapes=[(2, 3)], results=[x.cumsum(1)], shadow_of=None, note_size=None, produces=None,
+        ...     links=None, slices=None)
+        >>> call.argument(1, 'dim'), call.argument(2, 'dtype', 'none given')
+        (1, 'none given')
+
     Args:
         operation: ``torch.ops.aten.add.Tensor``, for instance.
         args, kwargs: its arguments, positional ones as far as they were given.
@@ -57,13 +68,35 @@ class Call:
         return self.args[index] if len(self.args) > index else self.kwargs.get(name, default)
 
 
-Factors = list[Optional[list[Tensor]]]
+Factors = Sequence[Optional[list[Tensor]]]
 Rule = Callable[[Labels, Call], Factors]
 RULES: dict[Any, Rule] = {}
 
 
 def operation_rule(*operations: Any) -> Callable[[Rule], Rule]:
     """Register a rule for operations.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from mmgradaug import plan_channels
+        >>> from mmgradaug.slimming import operation_rule
+        >>> library = torch.library.Library('mylib', 'DEF')
+        >>> name = library.define('swish(Tensor x) -> Tensor')
+        >>> library.impl('swish', lambda x: x * x.sigmoid(), 'CompositeExplicitAutograd')
+        >>> class Swish(nn.Module):
+        ...     def forward(self, x):
+        ...         return torch.ops.mylib.swish(x)
+        >>> model = nn.Sequential(nn.Linear(8, 16), Swish(), nn.Linear(16, 3))
+        >>> plan_channels(model)
+        Traceback (most recent call last):
+            ...
+        mmgradaug.slimming.errors.SlimmingError: '1' has no sub-networks that are known of: ...
+        >>> @operation_rule(torch.ops.mylib.swish.default)
+        ... def _(labels, call):
+        ...     return [labels.combine(call.shadows, call.shapes, call.results[0].dim())]
+        >>> plan_channels(model).runs
+        [16]
 
     Args:
         operations: overloads (``torch.ops.aten.add.Tensor``), all overloads (``torch.ops.aten.add``), or a name

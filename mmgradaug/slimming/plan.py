@@ -19,6 +19,11 @@ def kept_channels(channels: int, width: float, divisor: int = 1) -> int:
     The authors' code does the same (``make_divisible`` with divisor 1), except in the stem and in the
     middle of ResNet's bottleneck, where it truncates and may keep one channel fewer.
 
+    Example:
+        >>> from mmgradaug.slimming import kept_channels
+        >>> kept_channels(64, 0.9), kept_channels(64, 0.9, divisor=8), kept_channels(64, 0.001)
+        (58, 56, 1)
+
     Args:
         channels: >= 1.
         width: in (0, 1].
@@ -93,6 +98,15 @@ class ChannelPlan:
 
     Made by :func:`~mmgradaug.slimming.plan_channels`.
 
+    Example:
+        >>> from torch import nn
+        >>> from mmgradaug import plan_channels
+        >>> plan = plan_channels(nn.Sequential(nn.Linear(8, 10), nn.Linear(10, 12), nn.Linear(12, 3)))
+        >>> plan.runs
+        [10, 12]
+        >>> plan.kept(0.77).numbers, round(plan.used_width(0.77), 3)
+        ([8, 9], 0.773)
+
     Attributes:
         runs: the number of channels of each run.
         blocks: residual blocks that a sub-network may leave out, by module name; see
@@ -128,7 +142,8 @@ class ChannelPlan:
         self._slices = [
             {
                 module: [
-                    (dim, *(self.selection(labels) for labels in parts)) for dim, *parts in calls
+                    (dim, self.selection(whole), self.selection(before), self.selection(part))
+                    for dim, whole, before, part in calls
                 ]
                 for module, calls in each.items()
             }
@@ -145,11 +160,11 @@ class ChannelPlan:
             for size, vectors in sizes.items():
                 # Parts that turned out to exist together (query, key and value) are no channels.
                 options = dict.fromkeys(
-                    self.select(labels)
+                    selection
                     for labels in vectors.values()
                     if len(np.unique(trace.labels.classes.find(labels))) > 1
+                    and (selection := self.select(labels)) is not None
                 )
-                options.pop(None, None)
                 if options:
                     self._sizes.setdefault(module, {})[size] = list(options)
 
@@ -160,7 +175,8 @@ class ChannelPlan:
         found: dict[str, list[Optional[tuple[int, list[Selection]]]]] = {}
         for module, calls in traced.items():
             entries = [
-                call and (call[0], [self.selection(labels) for labels in call[1]]) for call in calls
+                None if call is None else (call[0], [self.selection(labels) for labels in call[1]])
+                for call in calls
             ]
             if any(entry and any((p.run >= 0).any() for p in entry[1]) for entry in entries):
                 found[module] = entries
@@ -181,10 +197,10 @@ class ChannelPlan:
         """By module, for each slice of channels: dimension, size of what is sliced, start and end."""
         found = {}
         for module, calls in self._slices[not training].items():
-            if any((part.run >= 0).any() for _, *parts in calls for part in parts):
-                counts = [(dim, *(kept.count(part) for part in parts)) for dim, *parts in calls]
+            if any((each.run >= 0).any() for _, *parts in calls for each in parts):
                 found[module] = [
-                    (dim, size, start, start + length) for dim, size, start, length in counts
+                    (dim, kept.count(whole), start := kept.count(before), start + kept.count(part))
+                    for dim, whole, before, part in calls
                 ]
         return found
 
@@ -307,7 +323,7 @@ def _find_runs(trace: Trace) -> tuple[list[int], np.ndarray, np.ndarray]:
     runs: dict[tuple[int, ...], list[int]] = {}
     for root, signature in signatures.items():
         runs.setdefault(tuple(signature), []).append(root)
-    sizes = []
+    sizes: list[int] = []
     for members in runs.values():
         if len(members) > 1:
             for rank, root in enumerate(members):

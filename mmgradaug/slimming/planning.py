@@ -44,6 +44,18 @@ def plan_channels(
     (shapes only) where it can, else on the CPU. Channels are followed through every operation. What the
     model returns keeps all its channels. The plan is remembered for ``subnetwork(model, width)``.
 
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from mmgradaug import plan_channels
+        >>> words = torch.zeros(2, 5, dtype=torch.long)
+        >>> model = nn.Sequential(
+        ...     nn.Embedding(50, 8), nn.Linear(8, 16), nn.Linear(16, 12), nn.Linear(12, 3))
+        >>> plan_channels(model, words).runs
+        [16, 12]
+        >>> plan_channels(model, words, within=['1']).runs
+        [16]
+
     Args:
         model: any network. It stays as it is.
         example_input: a batch that it accepts, of any values, or a tuple of arguments. By default a batch
@@ -66,12 +78,37 @@ def plan_channels(
 
 
 def remember_plan(model: nn.Module, plan: ChannelPlan) -> None:
-    """Use a plan for ``subnetwork(model, width)`` that was made for another object: the model it is a copy of."""
+    """Use a plan for ``subnetwork(model, width)`` that was made for another object: the model it is a copy of.
+
+    Example:
+        >>> import copy
+        >>> from torch import nn
+        >>> from mmgradaug import plan_channels
+        >>> from mmgradaug.slimming import plan_of, remember_plan
+        >>> model = nn.Sequential(nn.Linear(8, 16), nn.Linear(16, 12), nn.Linear(12, 3))
+        >>> plan = plan_channels(model, within=['0'])
+        >>> copied = copy.deepcopy(model)
+        >>> remember_plan(copied, plan)
+        >>> plan_of(copied).runs
+        [16]
+    """
     _PLANS[model] = plan
 
 
 def plan_of(model: nn.Module) -> ChannelPlan:
-    """The plan that was made for a model; made now, with an ordinary example, if none was."""
+    """The plan that was made for a model; made now, with an ordinary example, if none was.
+
+    Example:
+        >>> from torch import nn
+        >>> from mmgradaug import plan_channels
+        >>> from mmgradaug.slimming import plan_of
+        >>> model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+        >>> plan_of(model).runs
+        [16]
+        >>> plan = plan_channels(model)
+        >>> plan_of(model) is plan
+        True
+    """
     return _PLANS[model] if model in _PLANS else plan_channels(model)
 
 
@@ -268,16 +305,18 @@ def trial_copy(model: nn.Module, device: str) -> nn.Module:
     # On the meta device a tensor is another one in each place; one parameter in two places stays one.
     same: dict[int, Tensor] = {}
     for original, module in zip(model.modules(), trial.modules()):
-        for ours, theirs in (
+        pairs: list[tuple[dict[str, Any], dict[str, Any]]] = [
             (original._parameters, module._parameters),
             (original._buffers, module._buffers),
-        ):
+        ]
+        for ours, theirs in pairs:
             for key, value in ours.items():
                 if value is not None and theirs.get(key) is not None:
                     theirs[key] = same.setdefault(id(value), theirs[key])
     for module in trial.modules():
         if isinstance(module, nn.SyncBatchNorm):
-            module.__class__ = _AnyBatchNorm
+            # That an object may take another class is nothing a type checker knows.
+            module.__class__ = _AnyBatchNorm  # type: ignore[assignment]
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.track_running_stats = False
     return trial

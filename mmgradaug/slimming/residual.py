@@ -62,9 +62,11 @@ def follow_addition(
             ]
             # The shortcut, if a branch of one submodule could be taken for it too.
             known = [each for each in open_routes if not each.computed]
-            route = min(known, key=lambda r: r.through is not None, default=None)
-            if route is not None and (route.through is None or len(known) == len(open_routes)):
-                routes[call] = replace(route, added=True)
+            shortcut = min(known, key=lambda r: r.through is not None, default=None)
+            if shortcut is not None and (
+                shortcut.through is None or len(known) == len(open_routes)
+            ):
+                routes[call] = replace(shortcut, added=True)
             elif open_routes:
                 routes[call] = replace(open_routes[0], computed=True)
     else:

@@ -13,7 +13,7 @@ A layer without a rule of its own gets the general one: each whole number among 
 number of channels seen in the layer becomes the number of those that are left.
 """
 
-from typing import Any, Callable, Protocol
+from typing import Any, Callable, Protocol, TypeVar
 
 from torch import nn
 
@@ -28,21 +28,45 @@ class Narrowed(Protocol):
         """How many are left of this number of channels, heads or groups in the layer."""
 
 
-LayerRule = Callable[[nn.Module, Narrowed], dict[str, Any]]
-LAYER_RULES: dict[type[nn.Module], LayerRule] = {}
+Layer = TypeVar('Layer', bound=nn.Module)
+LayerRule = Callable[[Layer, Narrowed], dict[str, Any]]
+# A rule is called with layers of the kinds that it is registered for, which this type cannot say.
+LAYER_RULES: dict[type[nn.Module], LayerRule[Any]] = {}
 
 
-def layer_rule(*layers: type[nn.Module]) -> Callable[[LayerRule], LayerRule]:
-    """Register a rule for these layers and their subclasses."""
+def layer_rule(*layers: type[Layer]) -> Callable[[LayerRule[Layer]], LayerRule[Layer]]:
+    """Register a rule for these layers and their subclasses.
 
-    def register(rule: LayerRule) -> LayerRule:
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from mmgradaug import subnetwork
+        >>> from mmgradaug.slimming import layer_rule
+        >>> class Scale(nn.Module):
+        ...     def __init__(self, channels):
+        ...         super().__init__()
+        ...         self.weight = nn.Parameter(torch.ones(channels))
+        ...         self.factor = channels**-0.5
+        ...
+        ...     def forward(self, x):
+        ...         return x * self.weight * self.factor
+        >>> @layer_rule(Scale)
+        ... def _(layer, narrowed):
+        ...     return {'factor': narrowed.shape('weight')[0] ** -0.5}
+        >>> model = nn.Sequential(nn.Linear(8, 16), Scale(16), nn.Linear(16, 3))
+        >>> with subnetwork(model, 0.25):  # 4 channels
+        ...     print(model[1].factor)
+        0.5
+    """
+
+    def register(rule: LayerRule[Layer]) -> LayerRule[Layer]:
         LAYER_RULES.update(dict.fromkeys(layers, rule))
         return rule
 
     return register
 
 
-def find_layer_rule(layer: nn.Module) -> LayerRule:
+def find_layer_rule(layer: nn.Module) -> LayerRule[Any]:
     for kind in type(layer).__mro__:
         if kind in LAYER_RULES:
             return LAYER_RULES[kind]

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Union
 
 import numpy as np
 import torch
@@ -53,7 +53,7 @@ class Step:
     operation: str
     module: str
     shapes: list[tuple[int, ...]]
-    factors: list[Optional[list[Tensor]]]
+    factors: Sequence[Optional[list[Tensor]]]
 
     @property
     def kind(self) -> str:
@@ -162,7 +162,7 @@ class _Watcher(TorchDispatchMode):
         self.shadows[id(tensor)] = (tensor, shadow)
 
     def __torch_dispatch__(
-        self, operation: Any, types: Any, args: Any = (), kwargs: Optional[dict] = None
+        self, operation: Any, types: Any, args: Any = (), kwargs: Optional[dict[str, Any]] = None
     ) -> Any:
         kwargs = kwargs or {}
         result = operation(*args, **kwargs)
@@ -216,7 +216,7 @@ class _Watcher(TorchDispatchMode):
             dim = call.argument(2, 'dim', 0) % tensors[0].dim()
             if any(dim in varying(f) for f in shadows[0].factors):
                 sizes = [each.shape[dim] for each in results]
-                labels = [along(own, dim, size) for own, size in zip(factors, sizes)]
+                labels = [along(own or (), dim, size) for own, size in zip(factors, sizes)]
                 self.trace.splits[-1][self.running[-1][0]][-1] = (dim, labels)
         shapes = [tuple(each.shape) for each in results]
         # As they are now: in-place operations change tensors, not these.
@@ -313,10 +313,11 @@ class _Watcher(TorchDispatchMode):
                 hook.remove()
 
     def entering(self, name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple, kwargs: dict) -> None:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             self.calls += 1
             self.running.append((name, self.calls))
-            for key, value in (*enumerate(args), *kwargs.items()):
+            inputs: list[tuple[Union[int, str], Any]] = [*enumerate(args), *kwargs.items()]
+            for key, value in inputs:
                 if isinstance(value, Tensor):
                     if id(value) not in self.shadows:
                         self.remember(value, Shadow())
@@ -325,7 +326,9 @@ class _Watcher(TorchDispatchMode):
         return hook
 
     def leaving(self, name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+        def hook(
+            module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+        ) -> None:
             for tensor in tensors_in((args, output)):
                 self.note_sizes(tensor, self.shadow_of(tensor).factors)
             call = self.running.pop()[1]
@@ -341,7 +344,7 @@ class _Watcher(TorchDispatchMode):
 
         return hook
 
-    def _carry_through(self, name: str, args: tuple, output: Shadow) -> None:
+    def _carry_through(self, name: str, args: tuple[Any, ...], output: Shadow) -> None:
         """What a child module gives carries its parent's input, if it took that as it came."""
         if not args or not isinstance(args[0], Tensor):
             return

@@ -15,6 +15,9 @@ from .narrowing import narrowed, possible_counts, unused_pieces
 from .plan import ChannelPlan, Kept
 from .trace import Step, Trace
 
+# Of a tensor's channels that may go, without dimensions of one element: shape and labels of each factor.
+Described = list[tuple[tuple[int, ...], bytes]]
+
 
 @dataclass
 class Failure:
@@ -119,12 +122,12 @@ class _Comparison:
                     )
             return
 
-    def described(self, results: Sequence[Optional[list[Tensor]]]) -> list[Optional[list]]:
+    def described(self, results: Sequence[Optional[list[Tensor]]]) -> list[Optional[Described]]:
         """For comparing, of each result what its channels that may go are like, dimensions without them left out.
 
         None where padding took the place of channels, so that they are not known from here.
         """
-        described: list[Optional[list]] = []
+        described: list[Optional[Described]] = []
         for factors in results:
             if any((factor == ANY).any() for factor in factors or ()):
                 described.append(None)

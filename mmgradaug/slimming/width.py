@@ -26,13 +26,16 @@ def subnetwork(
     checkpointing (``with_cp``) computes layers again during the backward pass. A model cannot be copied,
     pickled or saved inside.
 
-    Example::
-
+    Example:
         >>> import torch
-        >>> model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
+        >>> from torch import nn
+        >>> from mmgradaug import subnetwork
+        >>> model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
         >>> with subnetwork(model, 0.5):
         ...     print(model[0].weight.shape, model(torch.zeros(2, 8)).shape)
         torch.Size([8, 8]) torch.Size([2, 3])
+        >>> model[0].weight.shape
+        torch.Size([16, 8])
 
     Args:
         model: any network; its outputs keep all their channels.
@@ -55,7 +58,18 @@ def subnetwork(
 
 @dataclass(frozen=True)
 class AtWidth:
-    """One drawn width, and to multiples of which number channels are rounded."""
+    """One drawn width, and to multiples of which number channels are rounded.
+
+    Example:
+        >>> from torch import nn
+        >>> from mmgradaug.slimming import AtWidth
+        >>> model = nn.Sequential(nn.Linear(8, 10), nn.ReLU(), nn.Linear(10, 3))
+        >>> with AtWidth(0.77).enter(model):
+        ...     print(model[0])
+        Linear(in_features=8, out_features=8, bias=True)
+        >>> AtWidth(0.77).log_values(model)
+        {'width': 0.8}
+    """
 
     width: float
     divisor: int = 1
@@ -72,6 +86,15 @@ class Width:
     """Draws widths: for n > 1 the smallest, alpha, and n - 1 uniform on [alpha, 1] (Section 3.1).
 
     All arguments but ``min_width`` are ours, each with the paper's setting as its default.
+
+    Example:
+        >>> import numpy as np
+        >>> from mmgradaug.slimming import Width
+        >>> smallest, *others = Width(0.8).draw(np.random.default_rng(0), 4)
+        >>> smallest.width, all(0.8 < choice.width < 1 for choice in others)
+        (0.8, True)
+        >>> Width(widths=[1.0, 0.9, 0.8], divisor=8).describe()
+        'widths 0.8, 0.9, 1 in multiples of 8 channels'
 
     Args:
         min_width: alpha, in (0, 1], by default 0.9. The paper uses 0.9 on ImageNet, 0.8 on CIFAR.

@@ -4,25 +4,28 @@ This package needs PyTorch and numpy alone.
 """
 
 from .batch import Batch, BatchPart, ImageBatch
+from .batch_operations import (
+    BatchOperation,
+    Chain,
+    Crop,
+    NoChange,
+    Resize,
+    Rotate90,
+    Scale,
+    TorchvisionOperation,
+)
 from .presets import preset, with_preset
 from .sampler import Subnet, SubnetSampler
 from .schedule import Schedule
 from .soft_label_loss import SoftLabelLoss, check_soft_labels_switch, soft_label_loss
 from .transforms import (
-    BatchOperation,
-    Chain,
+    BatchTransform,
     Compose,
-    Crop,
     Identity,
-    NoChange,
     RandomCrop,
     RandomResize,
     RandomRotate90,
     RandomScale,
-    Resize,
-    Rotate90,
-    Scale,
-    TorchvisionOperation,
     TorchvisionTransform,
     check_batch_transform,
     drawn_sizes,
@@ -32,6 +35,7 @@ __all__ = [
     'Batch',
     'BatchOperation',
     'BatchPart',
+    'BatchTransform',
     'Chain',
     'Compose',
     'Crop',

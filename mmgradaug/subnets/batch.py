@@ -2,30 +2,66 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from .transforms import BatchOperation
+from .batch_operations import BatchOperation
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+AnyBatch = TypeVar('AnyBatch', bound='Batch')
 
 
 class Batch(Protocol):
-    """A preprocessed batch of some task. A new task is one such class."""
+    """A preprocessed batch of some task. A new task is one such class.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> import torch
+        >>> from mmgradaug.subnets import Rotate90, Subnet
+        >>> @dataclass
+        ... class WithMasks:
+        ...     images: torch.Tensor
+        ...     masks: torch.Tensor
+        ...
+        ...     def __len__(self):
+        ...         return len(self.images)
+        ...
+        ...     def transform(self, operation):
+        ...         return WithMasks(operation(self.images), operation(self.masks))
+        ...
+        ...     def select(self, indices):
+        ...         return WithMasks(self.images[indices], self.masks[indices])
+        >>> batch = WithMasks(torch.zeros(4, 3, 8, 6), torch.zeros(4, 1, 8, 6))
+        >>> seen, _ = Subnet(Rotate90(1), choices=()).see(batch)
+        >>> seen.masks.shape
+        torch.Size([4, 1, 6, 8])
+    """
 
     def __len__(self) -> int:
         """The number of its images."""
 
-    def transform(self, operation: BatchOperation) -> 'Batch':
+    def transform(self, operation: BatchOperation) -> 'Self':
         """The batch after an operation; this one stays as it is."""
 
-    def select(self, indices: Tensor) -> 'Batch':
+    def select(self, indices: Tensor) -> 'Self':
         """A batch of the images with these numbers, (K,) int64."""
 
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """Images alone, (N, C, H, W)."""
+    """Images alone, (N, C, H, W).
+
+    Example:
+        >>> import torch
+        >>> from mmgradaug.subnets import ImageBatch, Scale
+        >>> batch = ImageBatch(torch.zeros(4, 3, 8, 8))
+        >>> batch.select(torch.tensor([0, 2])).transform(Scale(0.5)).images.shape
+        torch.Size([2, 3, 4, 4])
+    """
 
     images: Tensor
 
@@ -45,6 +81,11 @@ class BatchPart:
 
     The data loader has shuffled them, so any are as good; at equal distances each kind of image that
     stands together in a batch is there in its proportion.
+
+    Example:
+        >>> from mmgradaug.subnets import BatchPart
+        >>> BatchPart(0.5, start=0.25).indices(8), BatchPart(0.5, start=0.25, shift=0.5).indices(8)
+        (tensor([2, 4, 6, 0]), tensor([3, 5, 7, 1]))
 
     Args:
         fraction: of the images, in (0, 1).

@@ -15,11 +15,12 @@ DECIDED = ('num_subnets', 'smallest_if_single', 'always_smallest', 'every', 'bat
 def preset(name: str) -> dict[str, Any]:
     """The settings of a preset; what it does not mention is as in the paper.
 
-    Example::
-
-        gradaug = GradAug(model, transforms=RandomResize([32, 28, 24]), **preset('economy'))
-
     In a config: ``gradaug=dict(preset='economy', transforms=...)``; what is written beside ``preset`` counts.
+
+    Example:
+        >>> from mmgradaug import preset
+        >>> preset('economy')  # GradAug(model, transforms=..., **preset('economy'))
+        {'num_subnets': 1, 'batch_fraction': 0.5}
 
     Args:
         name: 'paper' or 'economy'. The latter is ours: about half of GradAug's extra cost or less, see
@@ -34,6 +35,12 @@ def preset(name: str) -> dict[str, Any]:
 
 
 def with_preset(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings in which ``preset`` is replaced by what it stands for."""
+    """Settings in which ``preset`` is replaced by what it stands for.
+
+    Example:
+        >>> from mmgradaug.subnets import with_preset
+        >>> with_preset(dict(preset='economy', batch_fraction=0.25))
+        {'num_subnets': 1, 'batch_fraction': 0.25}
+    """
     own = {key: value for key, value in settings.items() if key != 'preset'}
     return {**preset(settings['preset']), **own} if 'preset' in settings else own

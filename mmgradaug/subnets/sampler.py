@@ -3,20 +3,35 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Optional, Union
+from typing import Optional, Union
 
 import numpy as np
 from torch import Tensor, nn
 
 from mmgradaug.slimming import AtWidth, Axis, Choice, Depth, Width, WithoutBlocks
 
-from .batch import Batch, BatchPart
-from .transforms import BatchOperation, check_batch_transform
+from .batch import AnyBatch, BatchPart
+from .batch_operations import BatchOperation
+from .transforms import BatchTransform, check_batch_transform
 
 
 @dataclass(frozen=True)
 class Subnet:
     """One drawn sub-network, and the transformation T of its batch.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from mmgradaug.slimming import AtWidth
+        >>> from mmgradaug.subnets import BatchPart, ImageBatch, Scale, Subnet
+        >>> subnet = Subnet(Scale(0.5), choices=(AtWidth(0.5),), part=BatchPart(0.5, start=0.0))
+        >>> seen, chosen = subnet.see(ImageBatch(torch.zeros(4, 3, 8, 8)))
+        >>> seen.images.shape, chosen
+        (torch.Size([2, 3, 4, 4]), tensor([0, 2]))
+        >>> model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 4, 1))
+        >>> with subnet.enter(model):
+        ...     print(model[0].out_channels)
+        8
 
     Args:
         transform: T.
@@ -38,7 +53,7 @@ class Subnet:
         """Indices of the residual blocks that it leaves out; None where depth is not drawn."""
         return next((c.dropped for c in self.choices if isinstance(c, WithoutBlocks)), None)
 
-    def see(self, batch: Batch) -> tuple[Batch, Optional[Tensor]]:
+    def see(self, batch: AnyBatch) -> tuple[AnyBatch, Optional[Tensor]]:
         """Its part of a batch, transformed; and the numbers of these images, (K,) int64, None for all."""
         chosen = None if self.part is None else self.part.indices(len(batch))
         part = batch if chosen is None else batch.select(chosen)
@@ -68,6 +83,16 @@ class SubnetSampler:
     A draw is a function of (seed, iteration): ranks agree without talking, and a resumed run draws
     what the uninterrupted one would have.
 
+    Example:
+        >>> from mmgradaug import RandomResize
+        >>> from mmgradaug.subnets import SubnetSampler
+        >>> sampler = SubnetSampler(num_subnets=3, min_width=0.8, transforms=RandomResize([32, 28, 24]))
+        >>> subnets = sampler.sample(seed=0, iteration=7)
+        >>> len(subnets), subnets[0].width
+        (3, 0.8)
+        >>> subnets == sampler.sample(seed=0, iteration=7), subnets == sampler.sample(0, 8)
+        (True, False)
+
     Args:
         num_subnets: n >= 0; 0 is plain training.
         min_width: alpha, in (0, 1], by default 0.9. 1.0 gives n passes at full width (RandScale of Table 4).
@@ -90,10 +115,10 @@ class SubnetSampler:
         self,
         num_subnets: int = 3,
         min_width: Optional[float] = None,
-        transforms: Any = None,
+        transforms: Union[BatchTransform, Sequence[BatchTransform], None] = None,
         smallest_if_single: Union[bool, float] = False,
         survival_prob: float = 1.0,
-        axes: Optional[list[Axis]] = None,
+        axes: Optional[Sequence[Axis]] = None,
         *,
         always_smallest: bool = True,
         widths: Optional[Sequence[float]] = None,
@@ -130,9 +155,8 @@ class SubnetSampler:
         self.transform = check_batch_transform(transforms)
         depth = Depth(survival_prob)
         if axes is None:
-            axes = [Width(min_width, smallest_if_single, always_smallest, widths, width_divisor)]
-            if depth.survival_prob < 1.0:
-                axes.append(depth)
+            width = Width(min_width, smallest_if_single, always_smallest, widths, width_divisor)
+            axes = [width, depth] if depth.survival_prob < 1.0 else [width]
         self.axes = axes
 
     def bind(self, model: nn.Module) -> None:

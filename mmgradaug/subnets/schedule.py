@@ -8,6 +8,11 @@ from typing import Optional
 class Schedule:
     """From ``begin`` on, to before ``end``; iterations or epochs, counted from 0.
 
+    Example:
+        >>> from mmgradaug.subnets import Schedule
+        >>> [epoch for epoch in range(10) if epoch in Schedule(begin=2, end=5)]
+        [2, 3, 4]
+
     Args:
         begin: >= 0.
         end: greater than ``begin``; None for the end of training.

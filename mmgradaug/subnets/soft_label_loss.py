@@ -18,6 +18,15 @@ def soft_label_loss(
     3.1 and Algorithm 1) says "soft labels" and ``criterion(output_i, output_f)``; the authors' code
     uses this divergence at T = 1. Its gradient is that of the soft cross-entropy.
 
+    Example:
+        >>> import torch
+        >>> from mmgradaug import soft_label_loss
+        >>> full = torch.tensor([[3.0, 1.0]]).log()  # probabilities 0.75 and 0.25
+        >>> soft_label_loss(torch.zeros(1, 2), full)  # 0.75 ln(0.75 / 0.5) + 0.25 ln(0.25 / 0.5)
+        tensor(0.1308)
+        >>> soft_label_loss(full, full)
+        tensor(0.)
+
     Args:
         logits: (N, C), or (N, C, ...), of the sub-network.
         teacher_logits: same shape, of the full network; no gradient flows into it.
@@ -48,6 +57,13 @@ def soft_label_loss(
 class SoftLabelLoss(nn.Module):
     """:func:`soft_label_loss` with its options, as ``gradaug=dict(soft_label_loss=...)`` gives them.
 
+    Example:
+        >>> import torch
+        >>> from mmgradaug import SoftLabelLoss
+        >>> full, sub = torch.tensor([[3.0, 1.0]]).log(), torch.zeros(1, 2)
+        >>> SoftLabelLoss()(sub, full), SoftLabelLoss(weight=10)(sub, full)
+        (tensor(0.1308), tensor(1.3081))
+
     Args:
         temperature: > 0. 1, the default, is the paper's.
         weight: >= 0, of each sub-network's loss. 1, the default, is the paper's Eq. 4.
@@ -72,6 +88,15 @@ class SoftLabelLoss(nn.Module):
 
 def check_soft_labels_switch(soft_labels: Any, has_loss: bool) -> bool:
     """``soft_labels=...`` as it was given.
+
+    Example:
+        >>> from mmgradaug.subnets import check_soft_labels_switch
+        >>> check_soft_labels_switch(True, has_loss=True)
+        True
+        >>> check_soft_labels_switch(False, has_loss=True)
+        Traceback (most recent call last):
+            ...
+        ValueError: soft_label_loss is without effect where sub-networks learn from labels: ...
 
     Args:
         soft_labels: whether sub-networks learn the full network's output.

@@ -17,125 +17,52 @@ A transform may say in ``sizes()`` to which (height, width) its draws resize, so
 take one of them is refused when it is built.
 """
 
-import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Callable, Union
+from typing import Any, Callable, Protocol, Union, cast
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-BatchOperation = Callable[[Tensor], Tensor]
+from .batch_operations import (
+    BatchOperation,
+    Chain,
+    Crop,
+    NoChange,
+    Resize,
+    Rotate90,
+    Scale,
+    TorchvisionOperation,
+)
 
 
-@dataclass(frozen=True)
-class NoChange:
-    """The original images."""
+class BatchTransform(Protocol):
+    """What draws the operations: any object with this method.
 
-    def __call__(self, images: Tensor) -> Tensor:
-        return images
-
-
-@dataclass(frozen=True)
-class Resize:
-    """Resize to (height, width) by interpolation; the same tensor where it has that size already."""
-
-    size: tuple[int, int]
-    mode: str = 'bilinear'
-    align_corners: bool = True
-
-    def __call__(self, images: Tensor) -> Tensor:
-        if tuple(images.shape[-2:]) == self.size:
-            return images
-        align_corners = self.align_corners if self.mode in ('bilinear', 'bicubic') else None
-        return F.interpolate(images, size=self.size, mode=self.mode, align_corners=align_corners)
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Resize by one factor in both directions, to whole pixels as OpenMMLab's Resize rounds them.
-
-    Pixels lie as in OpenMMLab's and OpenCV's resizing (``align_corners=False``), so boxes and masks
-    scale with the images.
+    Example:
+        >>> import numpy as np
+        >>> import torch
+        >>> from mmgradaug.subnets import NoChange
+        >>> class RandomFlip:
+        ...     def draw(self, rng):
+        ...         return (lambda images: images.flip(-1)) if rng.random() < 0.5 else NoChange()
+        >>> rng, images = np.random.default_rng(0), torch.tensor([[[[1, 2]]]])
+        >>> sorted({tuple(RandomFlip().draw(rng)(images).flatten().tolist()) for _ in range(20)})
+        [(1, 2), (2, 1)]
     """
 
-    factor: float
-
-    def scaled_size(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) in pixels of an image after the scaling; at least 1."""
-        return max(int(height * self.factor + 0.5), 1), max(int(width * self.factor + 0.5), 1)
-
-    def __call__(self, images: Tensor) -> Tensor:
-        return Resize(self.scaled_size(*images.shape[-2:]), align_corners=False)(images)
-
-
-@dataclass(frozen=True)
-class Rotate90:
-    """Rotate by ``quarter_turns * 90`` degrees, counter-clockwise; exact, no interpolation."""
-
-    quarter_turns: int
-
-    def __call__(self, images: Tensor) -> Tensor:
-        return (
-            torch.rot90(images, self.quarter_turns, dims=(-2, -1)) if self.quarter_turns else images
-        )
-
-
-@dataclass(frozen=True)
-class Crop:
-    """Cut (height, width) pixels out, after padding with zeros where ``padding`` is above 0.
-
-    ``top`` and ``left`` in [0, 1) say where: shares of the possible positions, from the first to the last.
-    """
-
-    size: tuple[int, int]
-    top: float
-    left: float
-    padding: int = 0
-
-    def __call__(self, images: Tensor) -> Tensor:
-        if self.padding:
-            images = F.pad(images, [self.padding] * 4)
-        height, width = images.shape[-2:]
-        if height < self.size[0] or width < self.size[1]:
-            raise ValueError(
-                f'RandomCrop: a crop of {self.size} does not fit into images of {(height, width)} pixels; '
-                'give smaller sizes, or padding'
-            )
-        top = int(self.top * (height - self.size[0] + 1))
-        left = int(self.left * (width - self.size[1] + 1))
-        return images[..., top : top + self.size[0], left : left + self.size[1]]
-
-
-@dataclass(frozen=True)
-class TorchvisionOperation:
-    """One draw of a torchvision transform: its own random numbers follow from ``seed``."""
-
-    name: str
-    seed: int
-    transform: Callable[[Tensor], Tensor] = field(repr=False, compare=False)
-
-    def __call__(self, images: Tensor) -> Tensor:
-        devices = [images.device] if images.device.type == 'cuda' else []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(self.seed)
-            return self.transform(images)
-
-
-@dataclass(frozen=True)
-class Chain:
-    """One operation after the other."""
-
-    operations: tuple[BatchOperation, ...]
-
-    def __call__(self, images: Tensor) -> Tensor:
-        return functools.reduce(lambda batch, operation: operation(batch), self.operations, images)
+    def draw(self, rng: np.random.Generator) -> BatchOperation:
+        """An operation, from these random numbers alone."""
 
 
 class Identity:
-    """No transformation: sub-networks see the original images (RandWidth of Table 4)."""
+    """No transformation: sub-networks see the original images (RandWidth of Table 4).
+
+    Example:
+        >>> import numpy as np
+        >>> from mmgradaug import Identity
+        >>> Identity().draw(np.random.default_rng(0))
+        NoChange()
+    """
 
     def draw(self, rng: np.random.Generator) -> BatchOperation:
         return NoChange()
@@ -146,6 +73,15 @@ class RandomResize:
 
     The paper's sizes: {224, 192, 160, 128} on ImageNet, {32, 28, 24} on CIFAR. The authors' code
     interpolates bilinearly with ``align_corners=True``; the paper does not say.
+
+    Example:
+        >>> import numpy as np
+        >>> import torch
+        >>> from mmgradaug import RandomResize
+        >>> rng, images = np.random.default_rng(0), torch.zeros(2, 3, 32, 32)
+        >>> transform = RandomResize([32, 28, (24, 20)])
+        >>> sorted({tuple(transform.draw(rng)(images).shape[-2:]) for _ in range(50)})
+        [(24, 20), (28, 28), (32, 32)]
 
     Args:
         sizes: pixels; an int is a square, a pair is (height, width).
@@ -167,16 +103,17 @@ class RandomResize:
                 f'RandomResize needs a list of one or more sizes, got {sizes!r}: write for instance '
                 'sizes=[224, 192, 160, 128]'
             )
-        pairs = [tuple(s) if isinstance(s, (list, tuple)) else (s, s) for s in sizes]
-        for pair in pairs:
+        self.pairs: list[tuple[int, int]] = []
+        for size in sizes:
+            pair = tuple(size) if isinstance(size, (list, tuple)) else (size, size)
             if len(pair) != 2 or not all(isinstance(s, int) and s > 1 for s in pair):
                 raise ValueError(
                     f'RandomResize: {pair} is not a size; a size is a number of pixels, 2 or more, or a '
                     '(height, width) pair'
                 )
+            self.pairs.append((pair[0], pair[1]))
         if mode not in ('nearest', 'nearest-exact', 'bilinear', 'bicubic', 'area'):
             raise ValueError(f'RandomResize: mode {mode!r} is none of F.interpolate for images')
-        self.pairs = pairs
         self.mode = mode
         self.align_corners = align_corners
 
@@ -192,6 +129,15 @@ class RandomScale:
 
     For images of different sizes, as in detection: the aspect of each is kept. The sizes of the
     paper's ImageNet training are ``factors=[1, 192 / 224, 160 / 224, 128 / 224]``.
+
+    Example:
+        >>> import numpy as np
+        >>> import torch
+        >>> from mmgradaug import RandomScale
+        >>> rng, images = np.random.default_rng(0), torch.zeros(2, 3, 60, 80)
+        >>> transform = RandomScale([1, 0.75])
+        >>> sorted({tuple(transform.draw(rng)(images).shape[-2:]) for _ in range(50)})
+        [(45, 60), (60, 80)]
 
     Args:
         factors: numbers above 0; 1 is the original size.
@@ -219,7 +165,15 @@ class RandomScale:
 
 
 class RandomRotate90:
-    """Random rotation by 0, 90, 180 or 270 degrees, all equally likely (paper, Section 4.3)."""
+    """Random rotation by 0, 90, 180 or 270 degrees, all equally likely (paper, Section 4.3).
+
+    Example:
+        >>> import numpy as np
+        >>> from mmgradaug import RandomRotate90
+        >>> rng = np.random.default_rng(0)
+        >>> sorted({RandomRotate90().draw(rng).quarter_turns for _ in range(50)})
+        [0, 1, 2, 3]
+    """
 
     def draw(self, rng: np.random.Generator) -> BatchOperation:
         return Rotate90(int(rng.integers(4)))
@@ -227,6 +181,14 @@ class RandomRotate90:
 
 class RandomCrop:
     """Random crop: the same window of the whole batch (paper, Section 3.1: "random crops").
+
+    Example:
+        >>> import numpy as np
+        >>> import torch
+        >>> from mmgradaug import RandomCrop
+        >>> crop = RandomCrop(32, padding=4).draw(np.random.default_rng(0))
+        >>> crop(torch.ones(2, 3, 32, 32)).shape
+        torch.Size([2, 3, 32, 32])
 
     Args:
         sizes: pixels, all equally likely; an int is a square, a pair is (height, width).
@@ -261,6 +223,14 @@ class TorchvisionTransform:
     For instance ``dict(type='TorchvisionTransform', transform=dict(type='RandomAffine', degrees=15,
     translate=(0.1, 0.1)))``. It gets the preprocessed batch, (N, C, H, W) floats with mean 0 and deviation
     1: those that move pixels are at home there, those that change colours mostly expect [0, 1].
+
+    Example:
+        >>> import numpy as np
+        >>> import torch
+        >>> from mmgradaug import TorchvisionTransform
+        >>> transform = TorchvisionTransform(dict(type='RandomHorizontalFlip', p=1.0))
+        >>> transform.draw(np.random.default_rng(0))(torch.tensor([[[[1, 2, 3]]]]))
+        tensor([[[[3, 2, 1]]]])
 
     Args:
         transform: the class's name as ``type``, and its arguments; or a callable.
@@ -300,12 +270,19 @@ class TorchvisionTransform:
 class Compose:
     """Several transforms one after the other: rotate, then resize, is Scale&Rot of Table 5.
 
+    Example:
+        >>> import numpy as np
+        >>> from mmgradaug import Compose, RandomResize, RandomRotate90
+        >>> transform = Compose([RandomRotate90(), RandomResize([24])])
+        >>> [type(each).__name__ for each in transform.draw(np.random.default_rng(0)).operations]
+        ['Rotate90', 'Resize']
+
     Raises:
         TypeError: one of them has no ``draw(rng)``.
         ValueError: there is none.
     """
 
-    def __init__(self, transforms: Sequence[Any]) -> None:
+    def __init__(self, transforms: Sequence[BatchTransform]) -> None:
         if not transforms:
             raise ValueError('Compose needs one or more transforms; for none write Identity()')
         self.transforms = [check_batch_transform(transform) for transform in transforms]
@@ -319,14 +296,33 @@ class Compose:
         return found[-1] if found else []
 
 
-def drawn_sizes(transform: Any) -> list[tuple[int, int]]:
-    """To which (height, width) a transform's draws resize; none if it does not say."""
+def drawn_sizes(transform: BatchTransform) -> list[tuple[int, int]]:
+    """To which (height, width) a transform's draws resize; none if it does not say.
+
+    Example:
+        >>> from mmgradaug import RandomResize, RandomRotate90
+        >>> from mmgradaug.subnets import drawn_sizes
+        >>> drawn_sizes(RandomResize([32, (24, 28)])), drawn_sizes(RandomRotate90())
+        ([(32, 32), (24, 28)], [])
+    """
     sizes = getattr(transform, 'sizes', None)
     return list(sizes()) if callable(sizes) else []
 
 
-def check_batch_transform(transform: Any) -> Any:
+def check_batch_transform(
+    transform: Union[BatchTransform, Sequence[BatchTransform]],
+) -> BatchTransform:
     """The same object, if it is a batch transform; a list becomes one after the other.
+
+    Example:
+        >>> from mmgradaug import RandomResize, RandomRotate90
+        >>> from mmgradaug.subnets import check_batch_transform
+        >>> type(check_batch_transform([RandomRotate90(), RandomResize([24])])).__name__
+        'Compose'
+        >>> check_batch_transform('RandomResize')
+        Traceback (most recent call last):
+            ...
+        TypeError: str is not a batch transform: it has no draw(rng) that returns ...
 
     Raises:
         TypeError: the object has no ``draw(rng)``.
@@ -338,4 +334,4 @@ def check_batch_transform(transform: Any) -> Any:
             f'{type(transform).__name__} is not a batch transform: it has no draw(rng) that returns a '
             'function of a batch of images. See mmgradaug/subnets/transforms.py for an example'
         )
-    return transform
+    return cast(BatchTransform, transform)

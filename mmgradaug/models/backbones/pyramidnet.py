@@ -55,9 +55,9 @@ class _PyramidBlock(BaseModule):
         channels: int,
         stride: int = 1,
         drop_path_rate: float = 0.0,
-        conv_cfg: Optional[dict] = None,
-        norm_cfg: dict = NORM_CFG,
-        act_cfg: dict = RELU,
+        conv_cfg: Optional[dict[str, Any]] = None,
+        norm_cfg: dict[str, Any] = NORM_CFG,
+        act_cfg: dict[str, Any] = RELU,
         with_cp: bool = False,
     ) -> None:
         super().__init__()
@@ -102,7 +102,9 @@ class PyramidBasicBlock(_PyramidBlock):
     ``out_channels`` is ``channels``. Shapes, arguments, attributes and errors: see the base class.
     """
 
-    def _build_convs(self, channels: int, conv_cfg: Optional[dict], norm_cfg: dict) -> None:
+    def _build_convs(
+        self, channels: int, conv_cfg: Optional[dict[str, Any]], norm_cfg: dict[str, Any]
+    ) -> None:
         self.conv1 = build_conv_layer(
             conv_cfg, self.in_channels, channels, 3, stride=self.stride, padding=1, bias=False
         )
@@ -127,7 +129,9 @@ class PyramidBottleneck(_PyramidBlock):
 
     expansion = 4
 
-    def _build_convs(self, channels: int, conv_cfg: Optional[dict], norm_cfg: dict) -> None:
+    def _build_convs(
+        self, channels: int, conv_cfg: Optional[dict[str, Any]], norm_cfg: dict[str, Any]
+    ) -> None:
         self.conv1 = build_conv_layer(conv_cfg, self.in_channels, channels, 1, bias=False)
         self.norm2 = build_norm_layer(norm_cfg, channels)[1]
         self.conv2 = build_conv_layer(
@@ -162,6 +166,13 @@ class PyramidNet(BaseBackbone):
     16 + alpha, times 4 for bottlenecks; the head's ``in_channels`` behind a GlobalAveragePooling neck.
     The last stage's map is normalised and activated, others are not.
 
+    Example:
+        >>> import torch
+        >>> from mmgradaug.models import PyramidNet
+        >>> model = PyramidNet(depth=11, alpha=24)
+        >>> model(torch.rand(1, 3, 32, 32))[0].shape, model.feat_dim  # 4 * (16 + 24) channels
+        (torch.Size([1, 160, 8, 8]), 160)
+
     Args:
         depth: 9n + 2 of bottlenecks (11, 20, ..., 164, 200, 272), 6n + 2 of basic blocks (8, 14, ...,
             110).
@@ -189,9 +200,9 @@ class PyramidNet(BaseBackbone):
         out_indices: Sequence[int] = (2,),
         drop_path_rate: float = 0.0,
         regularizers: Sequence[dict[str, Any]] = (),
-        conv_cfg: Optional[dict] = None,
-        norm_cfg: dict = NORM_CFG,
-        act_cfg: dict = RELU,
+        conv_cfg: Optional[dict[str, Any]] = None,
+        norm_cfg: dict[str, Any] = NORM_CFG,
+        act_cfg: dict[str, Any] = RELU,
         with_cp: bool = False,
         init_cfg: Union[dict[str, Any], list[dict[str, Any]], None] = INIT_CFG,
     ) -> None:

@@ -24,6 +24,15 @@ class SlimmableResNetCIFAR(ResNet_CIFAR):
     (N, in_channels, H, W) -> a tuple with one feature map for each of ``out_indices``, of (N, 16, H, W),
     (N, 32, H/2, W/2) and (N, 64, H/4, W/4), sizes rounded up.
 
+    Example:
+        >>> import torch
+        >>> from mmgradaug.models import SlimmableResNetCIFAR
+        >>> model = SlimmableResNetCIFAR(depth=20)
+        >>> model(torch.rand(2, 3, 32, 32))[0].shape
+        torch.Size([2, 64, 8, 8])
+        >>> sum(each.numel() for each in model.parameters())  # the paper's 0.27 million
+        271824
+
     Args:
         depth: 6n + 2: 8, 14, 20, 32, 44, 56, 110, ...
         regularizers: of the residual blocks: ShakeDrop, DropPath, DropBlock; see

@@ -24,6 +24,15 @@ class SlimmableResNet(ResNet):
     ``mmdet.ResNet`` and torchvision's too (without ``fc``). In MMDetection set
     ``out_indices=(0, 1, 2, 3)``, since MMPretrain's default is the last stage alone.
 
+    Example:
+        >>> import torch
+        >>> from mmgradaug import subnetwork
+        >>> from mmgradaug.models import SlimmableResNet
+        >>> model = SlimmableResNet(18, stem_channels=16, base_channels=16)
+        >>> with subnetwork(model, 0.5):  # what a network gives keeps all its channels
+        ...     print(model.conv1.out_channels, model(torch.rand(1, 3, 64, 64))[0].shape)
+        8 torch.Size([1, 128, 2, 2])
+
     Args:
         depth: see above.
         regularizers: of the residual blocks: ShakeDrop, DropPath, DropBlock; see

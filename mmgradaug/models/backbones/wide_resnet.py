@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from mmgradaug.models.regularizers import add_regularizers
 from mmgradaug.registry import MODELS
 
-INIT_CFG = [
+INIT_CFG: list[dict[str, Any]] = [
     dict(type='Kaiming', layer=['Conv2d']),  # normal, fan_out
     dict(type='Constant', val=1, layer=['_BatchNorm']),
 ]
@@ -112,9 +112,9 @@ class WideBasicBlock(BaseModule):
         dropout: float = 0.0,
         norm_at_end: bool = False,
         drop_path_rate: float = 0.0,
-        conv_cfg: Optional[dict] = None,
-        norm_cfg: dict = NORM_CFG,
-        act_cfg: dict = RELU,
+        conv_cfg: Optional[dict[str, Any]] = None,
+        norm_cfg: dict[str, Any] = NORM_CFG,
+        act_cfg: dict[str, Any] = RELU,
         with_cp: bool = False,
     ) -> None:
         super().__init__()
@@ -178,6 +178,13 @@ class WideResNet(BaseBackbone):
     normalised and activated, others are not. The head's ``in_channels`` is ``feat_dim``, 64k, behind
     a GlobalAveragePooling neck.
 
+    Example:
+        >>> import torch
+        >>> from mmgradaug.models import WideResNet
+        >>> model = WideResNet(depth=10, widen_factor=2, out_indices=(0, 2))
+        >>> [tuple(maps.shape) for maps in model(torch.rand(1, 3, 32, 32))], model.feat_dim
+        ([(1, 32, 32, 32), (1, 128, 8, 8)], 128)
+
     Args:
         depth: 6n + 4: 10, 16, 22, 28, 34, 40, ...
         widen_factor: k, 1 or more.
@@ -213,9 +220,9 @@ class WideResNet(BaseBackbone):
         drop_path_rate: float = 0.0,
         input_noise: float = 0.0,
         regularizers: Sequence[dict[str, Any]] = (),
-        conv_cfg: Optional[dict] = None,
-        norm_cfg: dict = NORM_CFG,
-        act_cfg: dict = RELU,
+        conv_cfg: Optional[dict[str, Any]] = None,
+        norm_cfg: dict[str, Any] = NORM_CFG,
+        act_cfg: dict[str, Any] = RELU,
         with_cp: bool = False,
         init_cfg: Union[dict[str, Any], list[dict[str, Any]], None] = INIT_CFG,
     ) -> None:

@@ -186,7 +186,7 @@ class _Resizing:
         for key, value in data.items():
             if key != PIXEL_FIELDS[name]:
                 _refuse(f'{name}.{key}')
-            size = self.size
+            size: tuple[int, ...] = self.size
             if tuple(value.shape[-2:]) in (self.old_size, tuple(self.batch.inputs.shape[-2:])):
                 value = value[..., : self.old_size[0], : self.old_size[1]]
             elif self.batch.pad_segmentation:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import torch
 import torch.nn.functional as F
@@ -19,10 +19,12 @@ from mmdet.models.dense_heads import (
     RetinaHead,
     RPNHead,
 )
+from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from mmdet.models.detectors import BaseDetector
 from mmdet.models.roi_heads import CascadeRoIHead, StandardRoIHead
 from mmdet.models.roi_heads.bbox_heads import BBoxHead
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead
+from mmdet.models.roi_heads.roi_extractors import BaseRoIExtractor
 from torch import Tensor, nn
 
 from mmgradaug.subnets import SoftLabelLoss
@@ -50,8 +52,8 @@ class RoISoftLabels:
         values: box deltas (K, 4) or (K, 4 * classes), or mask logits (K, classes or 1, h, w).
     """
 
-    extractor: nn.Module
-    head: nn.Module
+    extractor: BaseRoIExtractor
+    head: Union[BBoxHead, FCNMaskHead]
     rois: Tensor
     cls_score: Optional[Tensor]
     values: Optional[Tensor]
@@ -113,7 +115,11 @@ class DetectionSoftLabels:
         return losses
 
     def _dense_loss(
-        self, head: nn.Module, feats: Sequence[Tensor], batch: DetectionBatch, loss: SoftLabelLoss
+        self,
+        head: BaseDenseHead,
+        feats: Sequence[Tensor],
+        batch: DetectionBatch,
+        loss: SoftLabelLoss,
     ) -> Tensor:
         sigmoid = head.use_sigmoid_cls
         strides = [stride[0] for stride in head.prior_generator.strides]
@@ -123,7 +129,7 @@ class DetectionSoftLabels:
             shares = levels_of_stride(strides, strides[level] / factor)
             if not shares:
                 continue
-            full, inside = 0.0, None
+            full, inside = batch.inputs.new_zeros(()), None
             for other, share in shares.items():
                 # Half precision would neither hold positions in pixels nor the sum over locations.
                 maps = self.dense[other].to(batch.inputs.dtype)
@@ -166,7 +172,7 @@ def levels_of_stride(strides: Sequence[int], stride: float) -> dict[int, float]:
     return {}
 
 
-def dense_head(model: BaseDetector) -> Optional[nn.Module]:
+def dense_head(model: BaseDetector) -> Optional[BaseDenseHead]:
     """The RPN, or the head of a one-stage detector; None if there is neither."""
     for name in ('rpn_head', 'bbox_head'):
         head = getattr(model, name, None)
@@ -262,8 +268,9 @@ def record_soft_labels(
 
         return note
 
-    if dense_head(model) is not None:
-        watch(dense_head(model), note_dense)
+    dense = dense_head(model)
+    if dense is not None:
+        watch(dense, note_dense)
     roi_head = getattr(model, 'roi_head', None)
     if roi_head is not None:
         box_parts = list(zip(_modules(roi_head.bbox_roi_extractor), _modules(roi_head.bbox_head)))
@@ -280,13 +287,14 @@ def record_soft_labels(
     finally:
         for hook in hooks:
             hook.remove()
-    box_head = None
+    box_head: Optional[RoISoftLabels] = None
     for labels in found.rois:
         if isinstance(labels.head, BBoxHead):
             box_head = labels
         else:
             # Which class's mask counts: what the box head of the same stage said of the same RoIs, the
-            # positive ones among its own.
+            # positive ones among its own. It ran before.
+            assert box_head is not None and box_head.cls_score is not None
             same = (labels.rois[:, None] == box_head.rois[None]).all(-1)
             labels.cls_score = box_head.cls_score[same.int().argmax(1)]
 
@@ -299,7 +307,7 @@ def _modules(part: nn.Module) -> list[nn.Module]:
 def _same_points(
     before: DetectionBatch,
     after: DetectionBatch,
-    head: nn.Module,
+    head: BaseDenseHead,
     full_level: int,
     sub_level: int,
     full: Tensor,
@@ -346,6 +354,7 @@ def _of_class(values: Tensor, classes: Tensor) -> Tensor:
 def _box_loss(deltas: Tensor, labels: RoISoftLabels, loss: SoftLabelLoss) -> Tensor:
     if not len(deltas):
         return deltas.sum() * 0
+    assert labels.cls_score is not None and labels.values is not None  # of a box head
     classes, foreground = _likely_class(labels.cls_score)
     own, full = (
         _of_class(values.unflatten(1, (-1, 4)), classes) for values in (deltas, labels.values)
@@ -356,6 +365,7 @@ def _box_loss(deltas: Tensor, labels: RoISoftLabels, loss: SoftLabelLoss) -> Ten
 def _mask_loss(logits: Tensor, labels: RoISoftLabels, loss: SoftLabelLoss) -> Tensor:
     if not len(logits):
         return logits.sum() * 0
+    assert labels.cls_score is not None and labels.values is not None  # its box head's, and its own
     classes, _ = _likely_class(labels.cls_score)
     own, full = (_of_class(values, classes).reshape(-1, 1) for values in (logits, labels.values))
     return loss(own, full, multi_label=True)

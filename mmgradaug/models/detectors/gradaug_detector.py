@@ -151,10 +151,14 @@ class GradAugDetectorMixin(GradAugMixin):
         return recorded.losses(self, batch, self.soft_label_loss)
 
 
+def _is_detector(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseDetector)
+
+
 def __getattr__(name: str) -> Any:
     """The GradAug form of a registered detector by its name, which pickle looks up."""
     found = MMDET_MODELS.get(name[len('GradAug') :]) if name.startswith('GradAug') else None
-    if isinstance(found, type) and issubclass(found, BaseDetector):
+    if _is_detector(found):
         return gradaug_detector_class(found)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
@@ -192,8 +196,8 @@ def GradAugDetector(detector: Optional[str] = None, **config: Any) -> BaseDetect
         TypeError: there is no such detector, or it is none (a wrapper of several networks, for
             instance).
     """
-    found = MMDET_MODELS.get(detector) if isinstance(detector, str) else detector
-    if not (isinstance(found, type) and issubclass(found, BaseDetector)):
+    found: Any = MMDET_MODELS.get(detector) if isinstance(detector, str) else detector
+    if not _is_detector(found):
         raise TypeError(
             f'detector={detector!r} is not a detector of MMDetection: write for instance '
             "detector='mmdet.RetinaNet'"

@@ -1,6 +1,6 @@
 """Masks of a resized image that are resized only if somebody looks at them."""
 
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 import numpy as np
 import torch
@@ -33,10 +33,10 @@ class ResizedBitmapMasks(BitmapMasks):
         padded: tuple[int, int],
     ) -> None:
         self.source = source
-        self.old_size = tuple(old_size)
-        self.size = tuple(size)
+        self.old_size = (old_size[0], old_size[1])
+        self.size = (size[0], size[1])
         self.height, self.width = padded
-        self._masks = None
+        self._masks: Optional[np.ndarray] = None
 
     @property
     def masks(self) -> np.ndarray:
@@ -83,8 +83,8 @@ class ResizedBitmapMasks(BitmapMasks):
         boxes = boxes / boxes.new_tensor(factors)
         used, which = np.unique(torch.as_tensor(inds).cpu().numpy(), return_inverse=True)
         masks = torch.from_numpy(self.source.masks[used]).to(device).to(boxes.dtype)
-        which = torch.from_numpy(which).to(boxes)
-        rois = torch.cat([which[:, None], boxes], dim=1)
+        numbers = torch.from_numpy(which).to(boxes)
+        rois = torch.cat([numbers[:, None], boxes], dim=1)
         targets = roi_align(masks[:, None], rois, out_shape, 1.0, 0, 'avg', True).squeeze(1)
         if binarize:
             targets = targets >= 0.5

@@ -1,7 +1,7 @@
 """Regularisers of a network's structure, put into the residual blocks of a backbone."""
 
 from collections.abc import Sequence
-from typing import Any, Union
+from typing import Any, Callable, Union
 
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
@@ -98,7 +98,7 @@ class _OnIdentity(nn.Module):
 
 
 def _add_drop_block(
-    backbone: nn.Module,
+    backbone: Any,
     blocks: Sequence[nn.Module],
     drop_prob: float = 0.1,
     groups: Sequence[int] = (3, 4),
@@ -134,11 +134,16 @@ def _add_drop_block(
 
 def _append(block: nn.Module, module: nn.Module, first: bool = False) -> None:
     """One more step on the branch's output. The block holds it, so it follows the block's training mode."""
-    if isinstance(block.drop_path, nn.Identity):
+    present = block.get_submodule('drop_path')
+    if isinstance(present, nn.Identity):
         block.drop_path = module
     else:
-        steps = [module, block.drop_path] if first else [block.drop_path, module]
+        steps = [module, present] if first else [present, module]
         block.drop_path = nn.Sequential(*steps)
 
 
-_ADD = {'ShakeDrop': _add_shake_drop, 'DropPath': _add_drop_path, 'DropBlock': _add_drop_block}
+_ADD: dict[str, Callable[..., None]] = {
+    'ShakeDrop': _add_shake_drop,
+    'DropPath': _add_drop_path,
+    'DropBlock': _add_drop_block,
+}
