@@ -17,6 +17,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
 
 from mmgradaug.files import write_json
+from mmgradaug.iteration_time import seconds_per_iteration
 from mmgradaug.registry import HOOKS
 
 RECORD = 'run.json'
@@ -48,10 +49,11 @@ class RunRecordHook(Hook):
     - ``evaluations``: a list of ``{'iteration': ..., 'epoch': ..., 'metrics': {name: value}}``; ``last``:
       the metrics of the last one; ``best``: of each metric the best of all evaluations (the lowest of
       losses and errors, else the highest);
-    - ``training``: a list of about 50 windows ``{'iteration': ..., 'loss': ..., 'seconds': ...,
-      'total_seconds': ...}``: the full network's mean loss against the labels, the median time of an
-      iteration, and the time of all of the window's;
-    - ``seconds_per_iteration``: the median of these medians; ``train_seconds``: of all iterations,
+    - ``training``: a list of about 50 windows ``{'iteration': ..., 'loss': ..., 'by_subnets': ...,
+      'total_seconds': ...}``: the full network's mean loss against the labels; by the number of sub-networks,
+      how many ``iterations`` had it and their median ``seconds``; and the time of all of the window's;
+    - ``seconds_per_iteration``: see :func:`mmgradaug.iteration_time.seconds_per_iteration`;
+      ``train_seconds``: of all iterations,
       without start-up and evaluation; ``peak_memory_mb``: of the main process; ``memory_of``: 'GPU'
       (allocated by PyTorch) or 'process' (resident set, most of it libraries).
     """
@@ -61,7 +63,8 @@ class RunRecordHook(Hook):
 
     def __init__(self) -> None:
         self._data: dict[str, Any] = {}  # empty while nothing is recorded
-        self._window: list[tuple[float, float]] = []  # loss and seconds of an iteration
+        # Of an iteration: loss, seconds and number of sub-networks.
+        self._window: list[tuple[float, float, int]] = []
         self._done = 0  # iterations
         self._written = 0.0
 
@@ -126,6 +129,7 @@ class RunRecordHook(Hook):
             (
                 float(loss.current()) if loss is not None else math.nan,
                 float(seconds.current()) if seconds is not None else math.nan,
+                sum(name.startswith('loss_subnet') for name in outputs or ()),
             )
         )
         self._done = runner.iter + 1
@@ -143,12 +147,17 @@ class RunRecordHook(Hook):
     def _close_window(self) -> None:
         if not self._window:
             return
-        losses, seconds = zip(*self._window)
+        losses, seconds, numbers = zip(*self._window)
+        by_subnets = {}
+        for number in sorted(set(numbers)):
+            own = [each for each, its in zip(seconds, numbers) if its == number]
+            median = _finite(statistics.median(own))
+            by_subnets[str(number)] = {'iterations': len(own), 'seconds': median}
         self._data['training'].append(
             {
                 'iteration': self._done,
                 'loss': _finite(statistics.fmean(losses)),
-                'seconds': _finite(statistics.median(seconds)),
+                'by_subnets': by_subnets,
                 'total_seconds': _finite(math.fsum(seconds)),
             }
         )
@@ -183,8 +192,7 @@ class RunRecordHook(Hook):
         data['images_seen'] = self._done * self._images
         data['last'] = evaluations[-1]['metrics'] if evaluations else {}
         data['best'] = best_of(evaluations)
-        times = [w['seconds'] for w in training if w['seconds'] is not None]
-        data['seconds_per_iteration'] = statistics.median(times) if times else None
+        data['seconds_per_iteration'] = seconds_per_iteration(training)
         data['train_seconds'] = math.fsum(w['total_seconds'] or 0.0 for w in training)
         data['peak_memory_mb'] = max(data['peak_memory_mb'], _memory_mb())
         try:

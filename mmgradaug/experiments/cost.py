@@ -2,7 +2,6 @@
 
 import argparse
 import copy
-import statistics
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from mmgradaug.config_types import short_name
 from mmgradaug.files import UserError, read_json, short, write_json
 from mmgradaug.grids import Grid, show
+from mmgradaug.iteration_time import seconds_per_iteration
 from mmgradaug.subnets.presets import DECIDED, PRESETS, with_preset
 
 from .items import OTHERS, Item, prepare, select
@@ -113,7 +113,8 @@ def measure(
     record = read_json(folder / RECORD)
     batch = record['config']['train_dataloader']['batch_size']
     windows = [w for w in record['training'] if w['iteration'] > WARM_UP]
-    seconds = statistics.median(window['seconds'] for window in windows)
+    seconds = seconds_per_iteration(windows)
+    assert seconds is not None  # there is one window an iteration
     unit, length = item.length
     images = record['dataset_length']
     if args.random_images:

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from mmgradaug.files import UserError, short, write_json
+from mmgradaug.iteration_time import seconds_per_iteration
 from mmgradaug.resources import TOOLS
 
 if TYPE_CHECKING:
@@ -194,13 +194,14 @@ def problem_of(record: dict[str, Any]) -> str:
 def cost_ratio(plain: Sequence[Run], gradaug: Sequence[Run]) -> float:
     """How many times as long a GradAug iteration takes as a plain one, on this machine, today.
 
-    The median of all seeds' windows: other programs slow a window now and then.
+    Over all seeds, see :func:`~mmgradaug.iteration_time.seconds_per_iteration`.
     """
-    medians = []
+    times = []
     for runs in (plain, gradaug):
-        windows = [w['seconds'] for run in runs for w in run.record()['training']]
-        medians.append(statistics.median(windows))
-    return medians[1] / medians[0]
+        seconds = seconds_per_iteration(w for run in runs for w in run.record()['training'])
+        assert seconds is not None  # they are done
+        times.append(seconds)
+    return times[1] / times[0]
 
 
 def train_all(

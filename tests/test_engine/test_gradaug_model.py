@@ -117,7 +117,7 @@ def test_a_preset_gives_what_is_not_written_beside_it():
     assert model(preset='paper').sample(1, 2) == model().sample(1, 2)
     drawn = model(preset='economy', num_subnets=2, min_width=0.5).sample(1, 2)
     assert drawn[0].width == 0.5 and len(drawn) == 2
-    assert model(preset='economy').batch_fraction == preset('economy').get('batch_fraction', 1)
+    assert (model(preset='economy').every, model().every) == (2, 1)
     with pytest.raises(ValueError, match="no preset 'cheap': write one of paper, economy"):
         model(preset='cheap')
 

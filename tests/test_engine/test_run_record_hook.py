@@ -2,6 +2,7 @@
 
 import json
 import statistics
+import time
 
 import pytest
 from mmengine.config import Config
@@ -106,7 +107,7 @@ def test_a_resumed_training_goes_on_with_the_file(tmp_path):
     assert before['status'] == 'running' and before['last']['accuracy/top1'] > 0
     # What was recorded after the checkpoint is done again.
     before['evaluations'].append({'iteration': 6, 'epoch': 0, 'metrics': {'accuracy/top1': 101.0}})
-    before['training'].append({'iteration': 5, 'loss': 9.0, 'seconds': 9.0, 'total_seconds': 9.0})
+    before['training'].append({**before['training'][-1], 'iteration': 5, 'loss': 9.0})
     (tmp_path / RECORD).write_text(json.dumps(before))
     Runner.from_cfg(config(tmp_path, resume=True)).train()
     data = record(tmp_path)
@@ -150,3 +151,28 @@ def test_the_best_is_the_lowest_of_losses_and_errors():
 def test_validation_alone_leaves_no_record(tmp_path):
     Runner.from_cfg(config(tmp_path)).val()
     assert not (tmp_path / RECORD).exists()
+
+
+def test_iterations_with_and_without_sub_networks_are_timed_apart(tmp_path):
+    """Their median over all would be the time of plain iterations, or of the others."""
+
+    class Waits(Hook):
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            time.sleep(0.0 if runner.iter % 3 else 0.3)
+
+    gradaug = dict(num_subnets=1, every=3, transforms=dict(type='Identity'))
+    cfg = config(tmp_path, custom_hooks=[dict(type='mmgradaug.GradAugHook')])
+    cfg.model.update(type='mmgradaug.GradAugClassifier', gradaug=gradaug)
+    runner = Runner.from_cfg(cfg)
+    runner.register_hook(Waits(), 'LOWEST')
+    runner.train()
+    data = record(tmp_path)
+    kinds = [list(window['by_subnets']) for window in data['training']]
+    assert kinds == [['1'], ['0'], ['0']] * 4
+    times = {'0': [], '1': []}
+    for window in data['training']:
+        for kind, part in window['by_subnets'].items():
+            times[kind].append(part['seconds'])
+    slow, fast = statistics.median(times['1']), statistics.median(times['0'])
+    assert slow > fast + 0.25
+    assert data['seconds_per_iteration'] == pytest.approx((slow + 2 * fast) / 3)
