@@ -367,6 +367,7 @@ def prepare(folder: str, channels_last: bool) -> Callable[[dict[str, Any]], dict
             top1=trainer.test(images(job.dataset)),
             loss_full=float(losses['loss_full']),
             flops=trainer.relative_cost(),
+            machine=torch.cuda.get_device_name() if device.type == 'cuda' else 'CPU',
         )
 
     return train
@@ -421,22 +422,27 @@ def search(args: argparse.Namespace) -> None:
 
 @dataclass
 class Group:
-    """The runs of one variant in one setting: (data set, labels, augmented, iterations of plain training)."""
+    """The runs of one variant in one setting."""
 
     variant: str
     flops: float
     top1: dict[int, float]  # by seed
 
 
-Setting = tuple[str, int, bool, int]
+# Data set, labels, whether augmented, iterations of plain training, and on what: numbers of two machines do not mix.
+Setting = tuple[str, int, bool, int, str]
+FIELDS = ('dataset', 'labels', 'augment', 'plain_iterations', 'machine')
+
+
+def setting_of(entry: dict[str, Any]) -> Setting:
+    return tuple(entry.get(name, 'CPU') for name in FIELDS)
 
 
 def read_runs(path: Path) -> dict[Setting, dict[str, Group]]:
     """Of each setting the groups by variant, in the order of ``VARIANTS``; from lines of runs."""
     runs: dict[Setting, dict[str, list[dict]]] = {}
     for run in read_lines(path):
-        setting = (run['dataset'], run['labels'], run['augment'], run['plain_iterations'])
-        runs.setdefault(setting, {}).setdefault(run['variant'], []).append(run)
+        runs.setdefault(setting_of(run), {}).setdefault(run['variant'], []).append(run)
     return {
         setting: {
             name: Group(
@@ -467,7 +473,7 @@ def plain_at(groups: dict[str, Group], flops: float) -> dict[int, float]:
 def summary(path: Path) -> None:
     """On the terminal."""
     for setting, groups in read_runs(path).items():
-        print('{}, {} labels, augmented: {}, {} iterations'.format(*setting))
+        print('{}, {} labels, augmented: {}, {} iterations, {}'.format(*setting))
         for name, group in groups.items():
             gain = difference(group.top1, groups['plain'].top1) if 'plain' in groups else None
             equal = difference(group.top1, plain_at(groups, group.flops))
@@ -478,11 +484,11 @@ def summary(path: Path) -> None:
 
 
 def column(setting: Setting, groups: dict[str, Group]) -> str:
-    dataset, labels, augment, iterations = setting
+    dataset, labels, augment, iterations, machine = setting
     seeds = sorted({len(group.top1) for group in groups.values()})
     text = f'{NAMES[dataset]}, {labels} labels' + (', augmented' if augment else '')
     number = str(seeds[0]) if len(seeds) == 1 else f'{seeds[0]} to {seeds[-1]}'
-    return f'{text}, {iterations} iterations, {number} seed{"" if seeds[-1] == 1 else "s"}'
+    return f'{text}, {iterations} iterations, {machine}, {number} seed{"" if seeds[-1] == 1 else "s"}'
 
 
 NAMES = {'cifar10': 'CIFAR-10', 'digits': 'digits'}
@@ -560,7 +566,7 @@ def results_of(data: dict[str, Any]) -> dict[Setting, dict[str, Group]]:
     """From the committed JSON."""
     results: dict[Setting, dict[str, Group]] = {}
     for entry in data['groups']:
-        setting = (entry['dataset'], entry['labels'], entry['augment'], entry['plain_iterations'])
+        setting = setting_of(entry)
         top1 = {int(seed): value for seed, value in entry['top1'].items()}
         group = Group(entry['variant'], entry['flops'], top1)
         results.setdefault(setting, {})[group.variant] = group
@@ -570,14 +576,19 @@ def results_of(data: dict[str, Any]) -> dict[Setting, dict[str, Group]]:
 
 
 def page(args: argparse.Namespace) -> None:
-    """Runs and times as one JSON file, the picture beside it, and the tables in the page."""
-    names = ('dataset', 'labels', 'augment', 'plain_iterations')
+    """Runs and times as one JSON file, the picture beside it, and the tables in the page.
+
+    What the file holds of other settings and variants stays.
+    """
+    old = json.loads(args.json.read_text()) if args.json.is_file() else dict(groups=[])
     groups = [
-        dict(zip(names, setting), variant=name, flops=round(group.flops, 4),
+        dict(zip(FIELDS, setting), variant=name, flops=round(group.flops, 4),
              top1={seed: round(value, 2) for seed, value in group.top1.items()})
         for setting, variants in read_runs(args.out).items()
         for name, group in variants.items()
     ]  # fmt: skip
+    anew = {(setting_of(group), group['variant']) for group in groups}
+    groups += [g for g in old['groups'] if (setting_of(g), g['variant']) not in anew]
     measured = [json.loads(file.read_text()) for file in args.time]
     data = dict(
         timed_on=sorted({f'{each["device"]}, PyTorch {each["torch"]}' for each in measured}),
