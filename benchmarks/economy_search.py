@@ -488,7 +488,9 @@ def column(setting: Setting, groups: dict[str, Group]) -> str:
     seeds = sorted({len(group.top1) for group in groups.values()})
     text = f'{NAMES[dataset]}, {labels} labels' + (', augmented' if augment else '')
     number = str(seeds[0]) if len(seeds) == 1 else f'{seeds[0]} to {seeds[-1]}'
-    return f'{text}, {iterations} iterations, {machine}, {number} seed{"" if seeds[-1] == 1 else "s"}'
+    return (
+        f'{text}, {iterations} iterations, {machine}, {number} seed{"" if seeds[-1] == 1 else "s"}'
+    )
 
 
 NAMES = {'cifar10': 'CIFAR-10', 'digits': 'digits'}
@@ -524,9 +526,10 @@ def tables(data: dict[str, Any]) -> str:
         return '\n'.join(text)
     head = ['', *(column(*each) for each in certain_gains(results).items())]
     lines = [head, ['---'] * len(head)]
-    for name, variant in VARIANTS.items():
-        if name not in ('plain', 'paper') and not variant.extra:
-            lines.append([name, *(share(g, name) for g in certain_gains(results).values())])
+    for name in VARIANTS:
+        shares = [share(groups, name) for groups in certain_gains(results).values()]
+        if name not in ('plain', 'paper') and any(shares):
+            lines.append([name, *shares])
     text += ["**Share of GradAug's gain over plain training, in per cent**", '']
     text += ['| ' + ' | '.join(line) + ' |' for line in lines]
     return '\n'.join(text)

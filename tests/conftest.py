@@ -15,17 +15,22 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
+def _kinds(base):
+    """A class and all below it: each has instances of its own."""
+    return [base, *(kind for below in base.__subclasses__() for kind in _kinds(below))]
+
+
 @contextmanager
 def _globals_restored():
     """A Runner leaves behind its scope, in which the next test's names would be looked up, and its visualizer.
 
     MMDetection names every visualizer "visualizer", so the next Runner would write into the last one's work dir.
     """
-    kept = [(kind, kind._instance_dict.copy()) for kind in (DefaultScope, Visualizer)]
+    kept = {kind: kind._instance_dict.copy() for kind in (DefaultScope, *_kinds(Visualizer))}
     yield
-    for kind, instances in kept:
+    for kind in (DefaultScope, *_kinds(Visualizer)):
         kind._instance_dict.clear()
-        kind._instance_dict.update(instances)
+        kind._instance_dict.update(kept.get(kind, {}))
 
 
 @pytest.fixture(autouse=True)

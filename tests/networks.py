@@ -11,12 +11,12 @@ import importlib.util
 import sys
 import warnings
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 import torch
 from torch import nn
 
-from mmgradaug import GradAug, Identity, SlimmingError
+from mmgradaug import GradAug, Identity, SlimmingError, plan_channels
 from mmgradaug.slimming import residual_blocks, subnetwork
 
 PAGE = Path(__file__).parents[1] / 'docs' / 'networks.md'
@@ -191,18 +191,20 @@ def try_network(build: Callable[[str], Any], name: str, train: bool = True) -> d
             model, images = build(name)
             part = model.backbone if isinstance(model, Classifier) else model
             within = ['backbone'] if isinstance(model, Classifier) else None
-            gradaug = GradAug(
-                model, 1, WIDTH, Identity(), smallest_if_single=True, example_input=images, within=within, logits=first
-            )  # fmt: skip
-            if train and not trains(gradaug, images):
+            if not train:
+                plan_channels(model, images, within=within)
+            elif not trains(model, images, within):
                 return dict(error='its gradients are not finite')
         return dict(share=share_of_parameters(model, part), blocks=len(residual_blocks(model)))
     except (SlimmingError, ImportError, NotImplementedError) as error:
         return dict(error=str(error).split(' Say what it accepts')[0].replace('\n', ' ')[:300])
 
 
-def trains(gradaug: GradAug, images: torch.Tensor) -> bool:
+def trains(model: nn.Module, images: torch.Tensor, within: Optional[list[str]]) -> bool:
     """One iteration on two images; whether all gradients are finite."""
+    gradaug = GradAug(
+        model, 1, WIDTH, Identity(), smallest_if_single=True, example_input=images, within=within, logits=first
+    )  # fmt: skip
     gradaug.backward(
         images,
         torch.tensor([1, 3]),
