@@ -7,11 +7,11 @@ from typing import Any, Optional
 import torch
 from mmengine.dist import gather_object, get_world_size, is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch import Tensor, nn
 
+from mmgradaug.loading import unwrapped
 from mmgradaug.registry import HOOKS
 
 from .placed_batches import EPOCH, ITERATION, EndlessBatches, placed_loader, seed_everything
@@ -83,7 +83,7 @@ class ExactResumeHook(Hook):
             self._begin_in_the_middle(runner, runner.iter - runner.epoch * len(loop.dataloader))
         gradients = loaded.get('gradients')
         if gradients:
-            _put_back(_bare(runner.model), gradients[runner.rank])
+            _put_back(unwrapped(runner.model), gradients[runner.rank])
             runner.logger.info('gradients of the unfinished accumulation are back: none are lost')
         self._loaded = None
 
@@ -213,16 +213,12 @@ def _rest_of_epoch(loop: EpochBasedTrainLoop, position: int) -> None:
     loop._epoch += 1
 
 
-def _bare(model: Any) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model
-
-
 def _accumulated(runner: Runner) -> Optional[dict[str, Tensor]]:
     """This rank's gradients that no update has used yet; None between updates."""
     wrapper = runner.optim_wrapper
     if not isinstance(wrapper, OptimWrapper) or wrapper.should_update():
         return None
-    return {name: grad.cpu() for name, grad in _gradients_of(_bare(runner.model))}
+    return {name: grad.cpu() for name, grad in _gradients_of(unwrapped(runner.model))}
 
 
 def _gradients_of(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

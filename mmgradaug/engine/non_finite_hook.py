@@ -6,11 +6,11 @@ from typing import Any, Optional
 import torch
 from mmengine.dist import all_gather_object, get_world_size
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
-from torch import Tensor, nn
+from torch import Tensor
 
+from mmgradaug.loading import unwrapped
 from mmgradaug.registry import HOOKS
 
 from .non_finite import NonFiniteError, all_finite, describe_pass, explain
@@ -128,7 +128,7 @@ class _Guard:
     def begin_iteration(self, batch: Any) -> None:
         self.batches.append((self.runner.iter, batch))
         if self.hook.on_non_finite == 'skip' and self.buffers is None:
-            model = _bare(self.runner.model)
+            model = unwrapped(self.runner.model)
             self.buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
         if not self.bare:
             self.forget()
@@ -160,7 +160,7 @@ class _Guard:
         self.forget()
 
     def explain(self) -> str:
-        model = _bare(self.runner.model)
+        model = unwrapped(self.runner.model)
         labels = [
             f'{describe_pass(number, subnet)} in iteration {iteration}'
             for iteration, number, subnet in self.passes
@@ -184,10 +184,6 @@ class _Guard:
             [batch.get('inputs') for batch in batches],
             [batch.get('data_samples') for batch in batches],
         )
-
-
-def _bare(model: Any) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model
 
 
 def _everywhere(finite: Optional[Tensor]) -> bool:

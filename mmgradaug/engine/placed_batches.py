@@ -266,8 +266,7 @@ def smallest_batch(runner: Runner) -> Optional[int]:
     size = getattr(batches, 'batch_size', None)
     if size is None or batches.drop_last or isinstance(batches.sampler, InfiniteSampler):
         return size
-    if hasattr(
-        batches.sampler, 'source_ratio'
-    ):  # MMDetection's, endless too, though it has a length
+    # MMDetection's sampler of several sources is endless too, though it has a length.
+    if hasattr(batches.sampler, 'source_ratio'):
         return size
     return len(batches.sampler) % size or size

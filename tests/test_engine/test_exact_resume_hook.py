@@ -89,6 +89,40 @@ def test_stopped_and_resumed_is_as_left_alone(tmp_path, name, left_alone):
     assert not differences(left_alone(**{**options, **seed}), final_state(tmp_path, last))
 
 
+class LoopOfTheFork(Hook):
+    """OneDL's loop goes to the middle by one call, or not at all; MMEngine's behind it asks for batches."""
+
+    priority = 'LOWEST'
+
+    def __init__(self, fast_forward):
+        self.fast_forward = fast_forward
+
+    def before_run(self, runner):
+        runner.train_loop.fast_forward_on_resume = self.fast_forward
+
+    def before_train_epoch(self, runner):
+        loop = runner.train_loop
+        batches, asked = loop.dataloader_iterator, runner.iter
+        if not self.fast_forward:
+            batches.skip_iter(asked)
+
+        class Asked(type(batches)):
+            def __next__(self):
+                nonlocal asked
+                asked -= 1
+                return None if asked >= 0 else super().__next__()
+
+        batches.__class__ = Asked
+
+
+@pytest.mark.parametrize('fast_forward', [False, True])
+def test_a_loop_that_skips_by_another_method(tmp_path, left_alone, fast_forward):
+    options = dict(by_epoch=False)
+    train(tmp_path, stop_at=13, **options)
+    train(tmp_path, [LoopOfTheFork(fast_forward)], resume=True, **options)
+    assert not differences(left_alone(**options), final_state(tmp_path, LAST[False]))
+
+
 def everything_random(work_dir, data, **options):
     """Widths, depths, sizes, ShakeDrop, DropBlock, DropPath, CutMix and Mixup on real images, 4 batches an epoch."""
     cfg = toy_config(work_dir, **options)

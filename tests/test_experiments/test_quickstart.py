@@ -1,5 +1,6 @@
 """The quick starts as users run them, only shorter."""
 
+import argparse
 import json
 import re
 
@@ -7,7 +8,7 @@ import pytest
 from command_line import exit_code, mmgradaug, run_mmgradaug
 
 from mmgradaug.datasets import drawn_shapes
-from mmgradaug.experiments import quickstart
+from mmgradaug.experiments import quickstart, watch
 from mmgradaug.files import UserError
 
 METHODS = ('digits_baseline', 'digits_gradaug', 'digits_baseline+equal_cost')
@@ -56,6 +57,17 @@ def test_table_verdict_and_page(finished):
     assert 'too short to compare' in output and 'points of top-1' not in output
     page = (work_dir / 'index.html').read_text()
     assert 'A small ResNet on 100 of scikit-learn&#39;s digits' in page
+
+
+def test_without_a_bar_lines_say_how_far_it_is(monkeypatch, capsys):
+    run = argparse.Namespace(key='a', title='a, seed 0', share_done=0.25)
+    progress = watch.Watch({})
+    progress.expect([run])
+    progress.tick([run])
+    assert capsys.readouterr().out == ''  # not yet
+    monkeypatch.setattr(watch, 'LINE_EVERY', -1.0)
+    progress.tick([run])
+    assert capsys.readouterr().out.startswith('[0/1] a, seed 0 25 %')
 
 
 def test_an_earlier_one_is_replaced_or_kept(finished, tmp_path, monkeypatch):
