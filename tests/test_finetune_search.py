@@ -65,7 +65,7 @@ def test_every_method_has_the_same_cost():
     """By iterations and passes: a uniform width's square is (1 + a + a^2) / 3 in the mean."""
     cost = finetune_search.relative_cost
     assert cost({}) == 1
-    assert cost(dict(n=3, alpha=1.0, sizes=[64])) == 4
+    assert cost(dict(n=3, alpha=1.0, parts=[1.0])) == 4
     rng = np.random.default_rng(0)
     widths = rng.uniform(0.9, 1, (100_000, 2)) ** 2
     expected = 1 + (0.81 + widths.sum(1).mean()) * (1 + (56 / 64) ** 2 + 0.75**2 + 0.625**2) / 4
@@ -75,7 +75,7 @@ def test_every_method_has_the_same_cost():
 def test_mixing_keeps_the_sum_of_labels_and_the_share_of_pixels():
     images = torch.stack([torch.zeros(3, 64, 64), torch.ones(3, 64, 64)])
     for kind in ('mixup', 'cutmix'):
-        mix = finetune_search._mixes(dict(mix=kind, mix_alpha=1.0), 5, 0)
+        mix = finetune_search._mixes(dict(mix=kind, mix_alpha=1.0), 5, 0, 64)
         for i in range(5):
             mixed, labels = mix(i, images, torch.eye(2))
             torch.testing.assert_close(mixed.mean((1, 2, 3)), labels[:, 1])
@@ -113,7 +113,7 @@ def test_better_is_said_beyond_two_standard_errors():
         *lines('one', 55.5),
         *lines('down', 40.0, 42.5, 38.0),
     ]
-    rows = [line.split(' | ') for line in finetune_search.table(runs, 5)[2:]]
+    rows = [line.split(' | ') for line in finetune_search.table(runs, 'cifar10', 5)[2:]]
     assert [row[0].strip('| ') for row in rows] == ['one', 'up', 'same', 'plain', 'down']
     assert [row[5].strip() for row in rows] == ['', 'better', '', '', 'worse']
     assert rows[1][4] == '+3.3 (0.3)' and rows[0][4] == rows[3][4] == ''
@@ -130,7 +130,7 @@ def test_a_record_holds_the_command_and_the_lines_and_fills_a_page(tmp_path, mon
     finetune_search.main()
     record = json.loads((tmp_path / 'x.json').read_text())
     assert record['command'].endswith('runs.jsonl --seeds 0') and record['lines'] == [line]
-    page = 'A\n<!-- table x.json 5 plain -->\nold\n<!-- end -->\nB\n'
+    page = 'A\n<!-- table x.json cifar10 5 plain -->\nold\n<!-- end -->\nB\n'
     filled = finetune_search.fill(page, tmp_path)
     assert '| plain | 1 | 50.0 | 1 |' in filled and 'old' not in filled and filled.endswith('B\n')
 
