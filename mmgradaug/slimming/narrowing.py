@@ -11,9 +11,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from .errors import SlimmingError
-from .plan import ChannelPlan, Kept, Selection
+from .plan import ChannelPlan, Kept
 from .rules import any_layer, find_layer_rule
 from .trace import SPLITS
+from .views import Entry, RenewedViews, first_channels
 
 # What is changed in a model at the moment, the innermost context last.
 _ACTIVE: 'weakref.WeakKeyDictionary[nn.Module, list[_Changes]]' = weakref.WeakKeyDictionary()
@@ -30,24 +31,25 @@ class _Changes:
     """Entries of modules' dicts that are replaced, and can be put back and replaced again."""
 
     def __init__(self) -> None:
-        self.entries: list[tuple[dict[str, Any], str, Any, Any]] = []
+        self.entries: list[Entry] = []
         # By module, what keeps its pieces of channels to the plan.
         self.pieces: dict[str, _PlannedPieces] = {}
 
-    def set(self, owner: dict[str, Any], key: str, value: Any) -> None:
-        self.entries.append((owner, key, owner.get(key, _NEW), value))
+    def set(self, owner: dict[str, Any], key: str, value: Any) -> Entry:
+        self.entries.append(Entry(owner, key, owner.get(key, _NEW), value))
         owner[key] = value
+        return self.entries[-1]
 
     def undo(self) -> None:
-        for owner, key, before, _ in reversed(self.entries):
-            if before is _NEW:
-                del owner[key]
+        for entry in reversed(self.entries):
+            if entry.before is _NEW:
+                del entry.owner[entry.key]
             else:
-                owner[key] = before
+                entry.owner[entry.key] = entry.before
 
     def redo(self) -> None:
-        for owner, key, _, value in self.entries:
-            owner[key] = value
+        for entry in self.entries:
+            entry.owner[entry.key] = entry.value
 
 
 @contextmanager
@@ -55,9 +57,10 @@ def narrowed(model: nn.Module, plan: ChannelPlan, kept: Kept) -> Iterator[nn.Mod
     """Inside the context each run of channels has as many as ``kept`` says; on exit all is as before.
 
     Parameters are views of the full ones, so gradients reach these, and are zero where a channel is not
-    there. Batch norms normalise by the batch in training and by the first entries of the running
-    statistics in evaluation, and do not move them (paper, Section 3.1). Buffers are copies, so what the pass
-    writes into them is forgotten.
+    there. Where gradients are recorded, a layer's first call makes its views anew, so that the backward pass
+    adds up its gradients with its own (:mod:`~mmgradaug.slimming.views`). Batch norms normalise by the batch in
+    training and by the first entries of the running statistics in evaluation, and do not move them (paper,
+    Section 3.1). Buffers are copies, so what the pass writes into them is forgotten.
 
     Raises:
         SlimmingError: the model's layers are not those that were planned.
@@ -68,9 +71,10 @@ def narrowed(model: nn.Module, plan: ChannelPlan, kept: Kept) -> Iterator[nn.Mod
     outer.undo()
     changes = _Changes()
     try:
+        recorded = torch.is_grad_enabled()
         # With gradients, also where the context is entered without: backward may come later.
         with torch.enable_grad():
-            _narrow(model, plan, kept, changes)
+            _narrow(model, plan, kept, changes, recorded)
         active.append(changes)
         try:
             yield model
@@ -115,9 +119,12 @@ def _keep_buffers(modules: Iterable[nn.Module], changes: _Changes) -> None:
                 changes.set(module._buffers, name, buffer.clone())
 
 
-def _narrow(model: nn.Module, plan: ChannelPlan, kept: Kept, changes: _Changes) -> None:
+def _narrow(
+    model: nn.Module, plan: ChannelPlan, kept: Kept, changes: _Changes, renew: bool
+) -> None:
     modules: dict[str, nn.Module] = dict(model.named_modules())
     _keep_buffers(modules.values(), changes)
+    renewed: dict[nn.Module, RenewedViews] = {}
     for name, selections in plan.selections.items():
         owner, _, attribute = name.rpartition('.')
         module = modules.get(owner)
@@ -125,7 +132,7 @@ def _narrow(model: nn.Module, plan: ChannelPlan, kept: Kept, changes: _Changes) 
             module._parameters if attribute in module._parameters else module._buffers
         )
         value = tensors.get(attribute) if tensors else None
-        if not tensors or value is None:
+        if module is None or not tensors or value is None:
             raise SlimmingError(
                 f'{name!r} was there when the sub-networks were planned and is gone'
             )
@@ -136,9 +143,14 @@ def _narrow(model: nn.Module, plan: ChannelPlan, kept: Kept, changes: _Changes) 
                     f'dimension {dim} when the sub-networks were planned: is it inside the context of a '
                     'sub-network of another model that shares it? If layers were replaced, plan again'
                 )
-        first = _first(value, selections, kept)
+        first = first_channels(value, selections, kept)
         if first is not value:
-            changes.set(tensors, attribute, first)
+            entry = changes.set(tensors, attribute, first)
+            if renew and value.requires_grad:
+                views = renewed.setdefault(module, RenewedViews())
+                views.waiting.append((entry, value, selections, kept))
+    for module, views in renewed.items():
+        changes.set(vars(module)['_forward_pre_hooks'], 'renewed views', views)
     splits, slices = plan.splits(kept, model.training), plan.slices(kept, model.training)
     _refuse_checkpointing(modules, [*splits, *slices])
     for name in plan.modules:
@@ -165,9 +177,9 @@ def narrowed_attributes(model: nn.Module) -> dict[str, dict[str, Any]]:
     """By module, the attributes that count something else inside the context; for extraction."""
     names = {id(vars(module)): name for name, module in model.named_modules()}
     values: dict[str, dict[str, Any]] = {}
-    for owner, key, _, value in _ACTIVE[model][-1].entries:
-        if id(owner) in names and key not in _TEMPORARY:
-            values.setdefault(names[id(owner)], {})[key] = value
+    for entry in _ACTIVE[model][-1].entries:
+        if id(entry.owner) in names and entry.key not in _TEMPORARY:
+            values.setdefault(names[id(entry.owner)], {})[entry.key] = entry.value
     return values
 
 
@@ -315,18 +327,6 @@ def _without_pieces(module: nn.Module, pieces: _PlannedPieces) -> Callable[..., 
 def unused_pieces(model: nn.Module) -> list[str]:
     """Names of modules that slice channels in a form that is not known, inside a sub-network's context."""
     return [name for name, pieces in _ACTIVE[model][-1].pieces.items() if pieces.unused]
-
-
-def _first(value: Tensor, selections: list[tuple[int, Selection]], kept: Kept) -> Tensor:
-    shape = list(value.shape)
-    for dim, selection in selections:
-        shape[dim], indices = kept.count(selection), kept.indices(selection)
-        if indices is not None:
-            value = value.index_select(dim, torch.from_numpy(indices).to(value.device))
-    if shape == list(value.shape):
-        return value
-    # One view for all dimensions, so that the backward pass fills one full gradient, not one for each of them.
-    return value.as_strided(shape, value.stride())
 
 
 def possible_counts(plan: ChannelPlan, name: str, module: nn.Module, kept: Kept) -> list[str]:
