@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 from command_line import ROOT, exit_code, load_tool, mmgradaug
+from mmcv.transforms import Compose
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader, EpochBasedTrainLoop, load_checkpoint
 from mmpretrain.models import ImageClassifier, ResNet
+from mmpretrain.registry import TRANSFORMS
 from PIL import Image
 from torch import nn
 
@@ -128,6 +130,25 @@ def test_all_of_the_file_is_loaded_and_early_layers_stay(user, monkeypatch):
     name = 'layers.3.0.expand_conv.conv.weight'
     moved = (weights[f'backbone.{name}'] - expected.state_dict()[name]).abs().max()
     assert 0 < moved < 0.1
+
+
+def test_trivial_augment_changes_the_training_images_alone_and_keeps_their_colours():
+    """Its operations that change nothing or shift an image leave a red image red, not blue."""
+    config = Config.fromfile(ROOT / 'configs' / 'finetune' / 'trivial_efficientnet_lite0.py')
+    plain = Config.fromfile(ROOT / 'configs' / 'finetune' / 'baseline_efficientnet_lite0.py')
+    steps = config.train_dataloader.dataset.pipeline
+    assert [step for step in steps if 'Trivial' not in step.type and 'PIL' not in step.type] == (
+        plain.train_dataloader.dataset.pipeline
+    )
+    assert config.val_dataloader == plain.val_dataloader
+    augment = Compose([TRANSFORMS.build(step) for step in steps[3:6]])
+    torch.manual_seed(0)
+    image = np.zeros((32, 32, 3), np.uint8)
+    image[..., 2] = 255  # red, in the order of mmcv
+    images = [augment(dict(img=image.copy()))['img'] for _ in range(40)]
+    assert all(each.shape == image.shape and each.dtype == np.uint8 for each in images)
+    assert any(np.array_equal(each, image) for each in images)
+    assert not all(np.array_equal(each, image) for each in images)
 
 
 @pytest.mark.parametrize('name', ['baseline', 'gradaug'])
