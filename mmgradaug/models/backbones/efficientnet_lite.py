@@ -28,6 +28,9 @@ class EfficientNetLite(EfficientNet):
         >>> model(torch.rand(1, 3, 64, 64))[0].shape
         torch.Size([1, 1280, 2, 2])
 
+    For a detector: ``out_indices=(2, 3, 4, 5)`` gives maps of 24, 40, 112 and 320 channels at strides 4, 8,
+    16 and 32. Layers behind the last of them are left out, in the file of weights too.
+
     Args:
         arch: 'lite0'.
         **kwargs: of ``mmpretrain.EfficientNet``; ``frozen_stages=3`` leaves stem and two stages untrained.
@@ -44,7 +47,13 @@ class EfficientNetLite(EfficientNet):
 
     def __init__(self, arch: str = 'lite0', **kwargs: Any) -> None:
         super().__init__(arch, **{'act_cfg': dict(type='ReLU6'), **kwargs})
+        self._left_out = sum(len(layer.state_dict()) for layer in self.layers[self._used() :])
+        del self.layers[self._used() :]
+        self.frozen_stages = min(kwargs.get('frozen_stages', 0), len(self.layers))
         self._register_load_state_dict_pre_hook(self._convert_names)
+
+    def _used(self) -> int:
+        return max(self.out_indices) + 1
 
     def train(self, mode: bool = True) -> 'EfficientNetLite':
         super().train(mode)
@@ -57,6 +66,8 @@ class EfficientNetLite(EfficientNet):
         theirs = [name for name in weights if name.startswith(prefix)]
         theirs = [name for name in theirs if not name[len(prefix) :].startswith('_fc.')]
         own = list(self.state_dict())
-        if len(theirs) == len(own):
+        if len(theirs) == len(own) + self._left_out:
             for name, converted in zip(theirs, own):
                 weights[prefix + converted] = weights.pop(name)
+            for name in theirs[len(own) :]:
+                del weights[name]
