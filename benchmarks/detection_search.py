@@ -63,6 +63,7 @@ METHODS: dict[str, dict[str, Any]] = {
     'plain-short': {'as': 'gradaug'},
     'plain-long': dict(length=2.0),
     'gradaug-long': dict(gradaug=_GRADAUG, length=2.0),
+    'economy-long': dict(gradaug=dict(num_subnets=1, every=2), length=2.0),
 }
 # Operations of an iteration over a plain one's, by network and method; --costs measures them. Those of lite0's
 # GradAug are measured, by 12 iterations (soft labels: 2); the others are estimates yet.
@@ -93,7 +94,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--methods',
         nargs='+',
-        default=[each for each in METHODS if each != 'gradaug-long'],
+        default=list(METHODS),
         choices=METHODS,
     )
     parser.add_argument('--lr', type=float, nargs='+', help='of all networks; else each its two')
