@@ -457,7 +457,10 @@ def test_variants_differ_as_their_rows_do():
     assert model.head.loss_module.use_soft and isinstance(model.backbone, SlimmableResNet)
 
     def drawn(name):
-        sampler = build_model(load(name)).subnet_sampler
+        cfg = load(name)
+        cfg.model.backbone.update(depth=18, base_channels=8)  # draws are of the config alone
+        cfg.model.head.in_channels = 64
+        sampler = build_model(cfg).subnet_sampler
         assert (sampler.num_subnets, sampler.axes[0].min_width) == (3, 0.9)
         return {subnet.transform for i in range(200) for subnet in sampler.sample(0, i)}
 

@@ -55,7 +55,7 @@ def test_the_config_and_the_machine_are_described_in_the_log_file_alone(tmp_path
     log = log_of(tmp_path)
     for title, line in (
         ('System environment', '    PyTorch: '),
-        ('Config', "    type='mmgradaug.GradAugClassifier')"),
+        ('Config', "'mmgradaug.GradAugClassifier'"),
         ('Hooks will be executed in the following order', '(LOW         ) RunRecordHook'),
     ):
         assert re.search(rf'INFO - {title}: \d+ lines in {tmp_path}\S+\.log\n', output)
