@@ -4,10 +4,11 @@ import argparse
 import os
 import pickle
 import sys
+import traceback
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import torch
 import torch.distributed as dist
@@ -68,7 +69,7 @@ def load_config(args: argparse.Namespace, stages: Sequence[str] = ()) -> Config:
     if config is None:
         raise UserError(f'{sys.argv[0]}: no such config: {args.config}')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = Config.fromfile(config)
+    cfg = read_config(config)
     cfg.launcher = args.launcher
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
@@ -92,6 +93,43 @@ def load_config(args: argparse.Namespace, stages: Sequence[str] = ()) -> Config:
         if loader.get('persistent_workers') and loader.get('num_workers', 0) == 0:
             loader.persistent_workers = False  # PyTorch refuses it without workers
     return cfg
+
+
+def read_config(config: Path) -> Config:
+    """A config file with what it builds on.
+
+    Raises:
+        UserError: it, or one that it builds on, is missing or no Python, or a module it names is not installed.
+    """
+    try:
+        return Config.fromfile(config)
+    except (SyntaxError, FileNotFoundError, ImportError) as error:
+        root: BaseException = error
+        while isinstance(error, ImportError) and (root.__cause__ or root.__context__):
+            root = root.__cause__ or root.__context__ or root
+        if isinstance(root, SyntaxError):
+            if root.filename not in (None, '', '<unknown>', '<string>'):
+                raise  # of an imported module
+            reason = f'{_file_read(error) or config}, line {root.lineno}: {root.msg}'
+        elif isinstance(root, FileNotFoundError) and root.filename:
+            reason = f'there is no file {root.filename}; _base_ names it'
+        elif isinstance(root, ModuleNotFoundError):
+            reason = (
+                f'{root}: custom_imports names it; install it, or put its folder into PYTHONPATH'
+            )
+        else:
+            raise
+        raise UserError(f'{config} cannot be read:\n  {reason}') from error
+
+
+def _file_read(error: BaseException) -> Optional[str]:
+    """Which config MMEngine was reading: the one asked for or one of its ``_base_``."""
+    files = [
+        frame.f_locals.get('filename')
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+        if frame.f_code.co_filename.endswith('config.py')
+    ]
+    return next((str(file) for file in reversed(files) if file), None)
 
 
 def parse_options(options: Sequence[str]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Running the project's commands as users do, cut down to tiny data."""
 
+import importlib.metadata
 import importlib.util
 import io
 import json
@@ -17,6 +18,8 @@ import torch.distributed as dist
 from mmgradaug import cli
 
 ROOT = Path(__file__).parents[1]
+# OneDL's fork of OpenMMLab, on which `make test-onedl` runs these tests.
+ON_ONEDL = any(importlib.metadata.distributions(name='onedl-mmengine'))
 # A network for the runs that are not about ResNet-50.
 SMALL = ['model.backbone.depth=18', 'model.head.in_channels=512']
 # ResNet-50 Mask R-CNN cut down to a tiny one, by options alone.

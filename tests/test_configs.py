@@ -1,5 +1,7 @@
 """Every config builds and says what the paper says."""
 
+import copy
+import functools
 import math
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from mmengine.registry import MODELS
 from mmpretrain.registry import TRANSFORMS
 
 from mmgradaug.config_types import class_of
+from mmgradaug.engine.config_check import problems_of
 from mmgradaug.experiments.tables import TABLES
 from mmgradaug.models import SlimmableResNet
 from mmgradaug.models.regularizers import DropBlock, ShakeDrop
@@ -41,8 +44,14 @@ COCO = [path for path in CONFIGS if 'coco' in path.parts or path.name == 'mask_r
 TABLE_7 = [path for path in COCO if 'mask_rcnn' in path.stem]
 
 
-def load(name):
+@functools.cache
+def _read(name):
     return Config.fromfile(ROOT / 'configs' / name)
+
+
+def load(name):
+    """A config, of which the caller may change what it likes; most are asked for several times."""
+    return copy.deepcopy(_read(Path(name)))
 
 
 def build_model(cfg):
@@ -91,6 +100,13 @@ def _get(cfg, key):
     for part in key.split('.'):
         cfg = cfg[int(part)] if isinstance(cfg, list) else cfg[part]
     return cfg
+
+
+def test_nothing_in_them_is_what_mmengine_would_ignore():
+    for name in CONFIGS:
+        assert not [each for each in problems_of(load(name)) if 'there is no file' not in each], (
+            name
+        )
 
 
 @pytest.mark.parametrize('name', CONFIGS, ids=str)
@@ -428,7 +444,7 @@ def test_gradaug_in_detection_trains_batch_norm_and_freezes_nothing(name):
 
 def test_coco_is_one_path(monkeypatch):
     monkeypatch.setenv('COCO_ROOT', '/some/where')
-    cfg = load('mask_rcnn_gradaug.py')
+    cfg = Config.fromfile(ROOT / 'configs' / 'mask_rcnn_gradaug.py')
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         assert loader.dataset.data_root == '/some/where'
     assert cfg.test_evaluator.ann_file == '/some/where/annotations/instances_val2017.json'
@@ -441,7 +457,10 @@ def test_variants_differ_as_their_rows_do():
     assert model.head.loss_module.use_soft and isinstance(model.backbone, SlimmableResNet)
 
     def drawn(name):
-        sampler = build_model(load(name)).subnet_sampler
+        cfg = load(name)
+        cfg.model.backbone.update(depth=18, base_channels=8)  # draws are of the config alone
+        cfg.model.head.in_channels = 64
+        sampler = build_model(cfg).subnet_sampler
         assert (sampler.num_subnets, sampler.axes[0].min_width) == (3, 0.9)
         return {subnet.transform for i in range(200) for subnet in sampler.sample(0, i)}
 

@@ -19,6 +19,7 @@ from mmgradaug.checkpoint import damage_of, weights_of
 from mmgradaug.datasets import LabelledSplit
 from mmgradaug.engine.config_check import problems_of
 from mmgradaug.engine.data_check_hook import differing, wrong_annotations
+from mmgradaug.files import UserError
 from mmgradaug.launch import check_fits, require_checkpoint
 from mmgradaug.models.regularizers.drop_block import DropBlock
 from mmgradaug.registry import BATCH_TRANSFORMS, HOOKS, MODELS
@@ -510,7 +511,7 @@ def training(classifier, tmp_path, monkeypatch):
 @pytest.mark.parametrize('case', TRAININGS)
 def test_a_training_that_cannot_be_right(case, training, tmp_path):
     spoil, options, says = TRAININGS[case]
-    with pytest.raises((Exception, SystemExit)) as error:
+    with pytest.raises(UserError) as error:
         training(spoil, options)
     assert says in str(error.value)
     assert not list((tmp_path / 'work').glob('*.pth'))
@@ -568,7 +569,7 @@ def cut_off_image(*names):
 
 def test_a_broken_image_of_the_validation_is_named(training):
     broken = cut_off_image('test/n1/0.png')
-    with pytest.raises(RuntimeError, match=r'test/n1/0.png could not be loaded'):
+    with pytest.raises(UserError, match=r'test/n1/0.png could not be loaded'):
         training(
             broken, ['default_hooks.data_check.replace_broken=9', 'optim_wrapper.optimizer.lr=1e-9']
         )
@@ -585,7 +586,7 @@ def test_broken_images_are_replaced_counted_and_named_if_asked_for(workers, trai
     said = ''.join(capfd.readouterr())
     assert 'train/n1/0.png' in said and 'train/n3/2.png could not be loaded: the next image' in said
     assert '(2 broken so far, 2 may be)' in said
-    with pytest.raises(RuntimeError, match='1 others have been left out before'):
+    with pytest.raises(UserError, match='1 others have been left out before'):
         training(None, [*options[:1], 'default_hooks.data_check.replace_broken=1'])
 
 

@@ -24,6 +24,7 @@ from mmgradaug.launch import (
     prepare_launch,
     require_checkpoint,
 )
+from mmgradaug.terminal import Terminal
 
 
 def parse_args() -> argparse.Namespace:
@@ -101,12 +102,15 @@ def main() -> None:
         metrics_of(cfg).append(dict(type='DumpResults', out_file_path=args.out))
     prepare_launch(cfg)
     cfg = of_another_name(cfg)
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    model = runner.model
-    if not isinstance(model, nn.Module):  # FlexibleRunner builds it when the test begins
-        model = MODELS.build(copy.deepcopy(model))
-    check_fits(model, args.checkpoint, args.config)
-    metrics = runner.test()
+    terminal = Terminal(cfg, args.config)
+    with terminal.short_error():
+        with terminal.building():
+            runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+        model = runner.model
+        if not isinstance(model, nn.Module):  # FlexibleRunner builds it when the test begins
+            model = MODELS.build(copy.deepcopy(model))
+        check_fits(model, args.checkpoint, args.config)
+        metrics = runner.test()
     if not is_main_process():
         return
     if args.out_metrics:

@@ -12,7 +12,13 @@ import mmgradaug  # noqa: F401  registers our classes, whether or not the config
 from mmgradaug.checkpoint import newest_whole_checkpoint
 from mmgradaug.datasets import AnnotationCheckHook
 from mmgradaug.files import UserError
-from mmgradaug.launch import add_common_arguments, load_config, prepare_launch
+from mmgradaug.launch import (
+    add_common_arguments,
+    load_config,
+    prepare_launch,
+    require_checkpoint,
+)
+from mmgradaug.terminal import Terminal
 
 
 def parse_args() -> argparse.Namespace:
@@ -75,11 +81,16 @@ def main() -> None:
         args.resume, args.from_scratch = 'auto', False
     if args.resume is not None and not args.from_scratch:
         cfg.resume = True
+        if args.resume != 'auto':
+            require_checkpoint(args.resume)
         cfg.load_from = None if args.resume == 'auto' else args.resume
     prepare_launch(cfg)
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    runner.register_hook(AnnotationCheckHook())
-    runner.train()
+    terminal = Terminal(cfg, args.config)
+    with terminal.short_error():
+        with terminal.building():
+            runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+        runner.register_hook(AnnotationCheckHook())
+        runner.train()
 
 
 if __name__ == '__main__':

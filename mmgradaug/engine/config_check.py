@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from mmengine.registry import DATASETS, HOOKS
+from mmengine.registry import DATASETS, HOOKS, OPTIMIZERS
 from mmengine.runner import Runner
 
 from mmgradaug.config_types import class_of, default_scope, short_name
@@ -46,6 +46,8 @@ def problems_of(cfg: dict[str, Any], stages: Sequence[str] = ('train', 'val', 't
         *_default_hooks(cfg),
         *_hooks_twice(cfg),
         *_work_dir(cfg),
+        *(_load_from(cfg) if 'train' in stages else ()),
+        *_optimizer(cfg),
         *_annotations(cfg, stages),
         *_classes(cfg),
         *_datasets_keys(cfg),
@@ -121,6 +123,24 @@ def _work_dir(cfg: dict[str, Any]) -> Iterator[str]:
             return
 
 
+def _load_from(cfg: dict[str, Any]) -> Iterator[str]:
+    given = cfg.get('load_from')
+    if isinstance(given, str) and '://' not in given and not Path(given).is_file():
+        yield f'load_from={given}: there is no such file. Write where it is, or load_from=None'
+
+
+def _optimizer(cfg: dict[str, Any]) -> Iterator[str]:
+    """An optimizer of which MMEngine says that None is not callable."""
+    wrapper = cfg.get('optim_wrapper')
+    optimizer = wrapper.get('optimizer') if isinstance(wrapper, Mapping) else None
+    kind = optimizer.get('type') if isinstance(optimizer, Mapping) else None
+    scope = default_scope(cfg, 'mmpretrain')
+    if isinstance(kind, str) and class_of(kind, OPTIMIZERS, scope) is None:
+        near = difflib.get_close_matches(kind, OPTIMIZERS.module_dict, n=1)
+        hint = f'do you mean {near[0]}?' if near else 'custom_imports has to name its module'
+        yield f'optim_wrapper.optimizer: there is no optimizer {kind}: {hint}'
+
+
 def _annotations(cfg: dict[str, Any], stages: Sequence[str]) -> Iterator[str]:
     """Annotation files in JSON that are missing or cut off, of which readers say less or nothing."""
     for name in (f'{stage}_dataloader' for stage in stages):
@@ -168,16 +188,26 @@ def _datasets_keys(cfg: dict[str, Any]) -> Iterator[str]:
             )
 
 
+def arguments_of(kind: type) -> set[str]:
+    """The names that a class takes, and those of its bases as far as it passes ``**kwargs`` on."""
+    return _arguments_and_rest(kind)[0]
+
+
 def _arguments(kind: type) -> Optional[set[str]]:
     """The names that a class takes, through the ``**kwargs`` of its bases; None if any."""
+    names, any_other = _arguments_and_rest(kind)
+    return None if any_other else names
+
+
+def _arguments_and_rest(kind: type) -> tuple[set[str], bool]:
     names: set[str] = set()
     for each in kind.__mro__[:-1]:
         if '__init__' in vars(each):
             parameters = inspect.signature(vars(each)['__init__']).parameters.values()
             names |= {parameter.name for parameter in parameters}
             if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters):
-                return names
-    return None
+                return names, False
+    return names, True
 
 
 def _with_metainfo(part: Any) -> Iterator[Mapping[str, Any]]:

@@ -1,0 +1,164 @@
+"""What a wrong configuration shows on the terminal: a short error, last of all; the rest is in the log file."""
+
+import re
+from pathlib import Path
+
+import pytest
+from command_line import run_tool
+
+from mmgradaug.terminal import Terminal
+
+CONFIG = 'configs/quickstart/digits_gradaug.py'
+
+
+def train(work_dir, *options):
+    # A name of its own: that of another training of the same second would log to that one's file.
+    name = f'experiment_name={Path(work_dir).name}'
+    given = [name, 'train_cfg.max_iters=2', 'train_cfg.val_interval=2', *options]
+    return run_tool('train', CONFIG, '--work-dir', work_dir, '--cfg-options', *given)
+
+
+def log_of(work_dir):
+    return next(Path(work_dir).glob('*/*.log')).read_text()
+
+
+# What to write wrongly, where it is said to be, what is said of it, and the error that it was.
+WRONG = [
+    ('model.gradaug.min_width=2', 'model (GradAugClassifier)', 'min_width is a share', 'ValueError'),
+    ('model.gradaug.min_widht=0.8', 'model (GradAugClassifier)', 'Do you mean min_width?', 'TypeError'),
+    ('model.backbone.depht=18', 'model.backbone (ResNet_CIFAR)', 'do you mean depth?', 'TypeError'),
+    ('model.backbone.type=ResNeet', 'model.backbone (ResNeet)', 'do you mean ResNet?', 'KeyError'),
+    ('custom_hooks.0.type=GradAugHok', 'custom_hooks.0 (GradAugHok)', 'do you mean GradAugHook?', 'KeyError'),
+    ('train_dataloader.batch_size=x', 'train_dataloader', 'but got batch_size=x', 'ValueError'),
+    ('train_dataloader.sampler.type=Default', 'train_dataloader.sampler (Default)', 'do you mean', 'KeyError'),
+    ('optim_wrapper.optimizer.momentum=0', 'optim_wrapper.optimizer (SGD)', 'Nesterov', 'ValueError'),
+    ('model.head.num_classes=5', '', 'write num_classes=10', 'ValueError'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(('option', 'where', 'says', 'kind'), WRONG, ids=[w[0] for w in WRONG])
+def test_a_wrong_setting_is_told_last_and_shortly(option, where, says, kind, tmp_path):
+    code, output = train(tmp_path, option)
+    assert code == 1
+    empty, first, said, last = output.splitlines()[-4:]
+    assert not empty and first == f'{CONFIG}{where and ", "}{where}:'
+    assert said.startswith('  ') and says in said
+    assert re.fullmatch(rf'\({kind}; the traceback is in {tmp_path}\S+\.log\)', last)
+    assert 'Traceback' not in output and len(output.splitlines()) < 15
+    log = log_of(tmp_path)
+    assert log.rstrip().splitlines()[-1].startswith(kind) and 'Traceback' in log
+
+
+def test_the_config_and_the_machine_are_described_in_the_log_file_alone(tmp_path):
+    code, output = train(tmp_path)
+    assert code == 0, output
+    log = log_of(tmp_path)
+    for title, line in (
+        ('System environment', '    PyTorch: '),
+        ('Config', "'mmgradaug.GradAugClassifier'"),
+        ('Hooks will be executed in the following order', '(LOW         ) RunRecordHook'),
+    ):
+        assert re.search(rf'INFO - {title}: \d+ lines in {tmp_path}\S+\.log\n', output)
+        assert line in log and line not in output
+    # What comes later is as long as it likes.
+    assert 'accuracy/top1' in output and 'Saving checkpoint at 2 iterations' in output
+
+
+def test_data_that_are_elsewhere(tmp_path):
+    code, output = run_tool(
+        'train', 'configs/gradaug_r50_imagenet.py', '--work-dir', tmp_path,
+        '--cfg-options', 'train_dataloader.dataset.data_root=no/such', 'model.backbone.depth=18',
+        'model.head.in_channels=512',
+    )  # fmt: skip
+    assert code == 1 and output.splitlines()[-4:-1] == [
+        'configs/gradaug_r50_imagenet.py, train_dataloader.dataset (ImageNet):',
+        '  No such file or directory: no/such/train',
+        '  Write where the data are on this machine, for instance '
+        '--cfg-options train_dataloader.dataset.data_root=FOLDER',
+    ]
+
+
+def test_a_bug_in_a_step_keeps_its_traceback(tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError('a matrix of the wrong shape')
+
+    monkeypatch.setattr('torch.optim.SGD.step', broken)
+    code, output = train(tmp_path)
+    assert code == 1 and 'in broken' in output
+    assert output.rstrip().splitlines()[-1] == 'RuntimeError: a matrix of the wrong shape'
+
+
+def test_numbers_that_are_not_finite_are_told_without_a_traceback(tmp_path):
+    code, output = train(tmp_path, 'optim_wrapper.optimizer.lr=1e38')
+    assert code == 1 and 'Traceback' not in output
+    assert output.splitlines()[-1].startswith('(NonFiniteError; the traceback is in ')
+    assert '  not finite: the loss of the full network in iteration 1 is nan' in output
+
+
+def error_of(error, log):
+    terminal = Terminal({}, 'mine.py')
+    terminal.log_file = str(log)
+    with pytest.raises(SystemExit) as stopped:
+        with terminal.short_error():
+            raise error
+    return str(stopped.value).splitlines()[1:]
+
+
+def test_a_long_error_is_cut_in_its_middle_and_a_workers_told_by_its_last_line(tmp_path):
+    lines = error_of(ValueError('\n'.join(f'line {i}' for i in range(100))), tmp_path / 'x.log')
+    assert lines[1:-1] == [
+        *(f'  line {i}' for i in range(6)), '  ...', *(f'  line {i}' for i in range(94, 100)),
+    ]  # fmt: skip
+    caught = (
+        'Caught OSError in DataLoader worker process 0.\n'
+        'Original Traceback (most recent call last):\n  File "a.py", line 3\nOSError: gone\n'
+    )
+    assert error_of(ValueError(caught), tmp_path / 'x.log')[1] == '  OSError: gone'
+
+
+def test_without_a_log_file_the_traceback_stays(tmp_path):
+    terminal = Terminal({}, 'mine.py')
+    with pytest.raises(ValueError, match='wrong'), terminal.short_error():
+        raise ValueError('wrong')
+    terminal.log_file = str(tmp_path / 'gone' / 'x.log')
+    with pytest.raises(ValueError, match='wrong'), terminal.short_error():
+        raise ValueError('wrong')
+
+
+FILES = [
+    ('x = dict(', "{0}/mine.py, line 1: '(' was never closed"),
+    ("_base_ = 'nothere.py'", 'there is no file {0}/nothere.py; _base_ names it'),
+    ("_base_ = 'base.py'", '{0}/base.py, line 2: unterminated string literal'),
+    (
+        "custom_imports = dict(imports=['not_here'], allow_failed_imports=False)",
+        "No module named 'not_here': custom_imports names it; install it",
+    ),
+]
+
+
+@pytest.mark.parametrize(('text', 'says'), FILES)
+def test_a_config_that_cannot_be_read(text, says, tmp_path):
+    (tmp_path / 'base.py').write_text("a = 1\nb = 'open\n")
+    (tmp_path / 'mine.py').write_text(text)
+    code, output = run_tool('train', tmp_path / 'mine.py', '--work-dir', tmp_path / 'run')
+    assert code == 1 and 'Traceback' not in output
+    first, second = output.splitlines()[-2:]
+    assert first == f'{tmp_path}/mine.py cannot be read:'
+    assert second.strip().startswith(says.format(tmp_path))
+
+
+FOUND_BEFORE = [
+    (['--resume', 'no/such.pth'], 'no such checkpoint: no/such.pth'),
+    (['--cfg-options', 'load_from=no/such.pth'], 'load_from=no/such.pth: there is no such file'),
+    (
+        ['--cfg-options', 'optim_wrapper.optimizer.type=SDG'],
+        'there is no optimizer SDG: do you mean SGD?',
+    ),
+]
+
+
+@pytest.mark.parametrize(('arguments', 'says'), FOUND_BEFORE)
+def test_found_before_anything_is_built(arguments, says, tmp_path):
+    code, output = run_tool('train', CONFIG, '--work-dir', tmp_path, *arguments)
+    assert code == 1 and says in output and len(output.splitlines()) <= 2
+    assert not any(tmp_path.iterdir())
