@@ -27,10 +27,7 @@ import itertools
 import json
 import logging
 import math
-import platform
-import shlex
 import statistics
-import sys
 import tarfile
 import tempfile
 import time
@@ -41,7 +38,7 @@ from typing import Any, Optional
 
 import numpy as np
 import torch
-from search import Job, difference, read_lines, run_queue
+from search import Job, difference, filled, read_lines, record, run_queue
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH, WARM_UP, WEIGHT_DECAY, MAX_NORM = 2, 20, 0.05, 10.0
@@ -112,6 +109,7 @@ def parse_args() -> argparse.Namespace:
         type=Path,
         help='added to a command that has ended: write what it made, and itself, into this file',
     )
+    parser.add_argument('--page', type=Path, help='make the tables of this page anew')
     return parser.parse_args()
 
 
@@ -531,11 +529,11 @@ def main_loss(line: dict[str, Any]) -> list[float]:
     return line['losses'].get('loss_full') or line['losses']['loss']
 
 
-def record(out: Path, about: dict[str, str]) -> str:
-    """What is committed of a search: how it was made, and its lines, a line each."""
-    head = ''.join(f' {json.dumps(key)}: {json.dumps(value)},\n' for key, value in about.items())
-    lines = ',\n'.join(f'  {json.dumps(line)}' for line in read_lines(out))
-    return f'{{\n{head} "lines": [\n{lines}\n ]\n}}\n'
+def fill(page: str, folder: Path) -> str:
+    """A page with its tables made anew: ``<!-- detection FILE -->`` and ``<!-- end -->`` stand around one."""
+    return filled(
+        page, 'detection', lambda file: table(json.loads((folder / file).read_text())['lines'])
+    )
 
 
 def jobs_of(args: argparse.Namespace) -> list[Job]:
@@ -565,6 +563,9 @@ def main() -> None:
     if args.make_nuclei:
         make_nuclei(args.make_nuclei, args.data / 'nuclei.tar.gz')
         return
+    if args.page:
+        args.page.write_text(fill(args.page.read_text(), args.page.parent))
+        return
     if not (args.table or args.record):
         with tempfile.TemporaryDirectory() as folder:
             for dataset in CLASSES if args.costs else args.datasets:
@@ -584,13 +585,7 @@ def main() -> None:
                 seconds=args.seconds,
             )
     if args.record:
-        cuda, place = torch.cuda.is_available(), sys.argv.index('--record')
-        about = dict(
-            command=shlex.join(['python', *sys.argv[:place], *sys.argv[place + 2 :]]),
-            device=torch.cuda.get_device_name() if cuda else f'CPU, {platform.machine()}',
-            torch=torch.__version__,
-        )
-        args.record.write_text(record(args.out, about))
+        args.record.write_text(record(args.out))
     lines = read_lines(args.out)
     settings = ('dataset', 'network', 'images', 'budget')
     for group in sorted({tuple(line[key] for key in settings) for line in lines}):

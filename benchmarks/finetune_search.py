@@ -25,11 +25,7 @@ import functools
 import io
 import json
 import math
-import platform
-import re
-import shlex
 import statistics
-import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -44,8 +40,10 @@ import torch.nn.functional as F
 from search import (
     Job,
     difference,
+    filled,
     load_images,
     read_lines,
+    record,
     run_queue,
     save_images,
     saved_images,
@@ -592,20 +590,10 @@ def fill(page: str, folder: Path) -> str:
     ``<!-- table FILE DATASET LABELS METHOD -->`` and ``<!-- end -->`` stand around a table; see :func:`table`.
     """
 
-    def made(found: 're.Match[str]') -> str:
-        file, dataset, labels, to = found[1].split()
-        lines = json.loads((folder / file).read_text())['lines']
-        made = table(lines, dataset, int(labels), to)
-        return '\n'.join([f'<!-- table {found[1]} -->', *made, '<!-- end -->'])
+    def made(file: str, dataset: str, labels: str, to: str) -> list[str]:
+        return table(json.loads((folder / file).read_text())['lines'], dataset, int(labels), to)
 
-    return re.sub(r'<!-- table (.+?) -->\n.*?<!-- end -->', made, page, flags=re.DOTALL)
-
-
-def record(out: Path, about: dict[str, str]) -> str:
-    """What is committed of a search: how it was made, and its lines, a line each."""
-    head = ''.join(f' {json.dumps(key)}: {json.dumps(value)},\n' for key, value in about.items())
-    lines = ',\n'.join(f'  {json.dumps(line)}' for line in read_lines(out))
-    return f'{{\n{head} "lines": [\n{lines}\n ]\n}}\n'
+    return filled(page, 'table', made)
 
 
 def main() -> None:
@@ -639,13 +627,7 @@ def main() -> None:
                 seconds=args.seconds,
             )
     if args.record:
-        cuda, place = torch.cuda.is_available(), sys.argv.index('--record')
-        about = dict(
-            command=shlex.join(['python', *sys.argv[:place], *sys.argv[place + 2 :]]),
-            device=torch.cuda.get_device_name() if cuda else f'CPU, {platform.machine()}',
-            torch=torch.__version__,
-        )
-        args.record.write_text(record(args.out, about))
+        args.record.write_text(record(args.out))
     lines = read_lines(args.out)
     for dataset, labels in sorted(
         {(line.get('dataset', 'cifar10'), line['labels']) for line in lines}

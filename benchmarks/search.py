@@ -10,8 +10,12 @@ import io
 import json
 import os
 import pickle
+import platform
 import queue
+import re
+import shlex
 import statistics
+import sys
 import tarfile
 import time
 from collections.abc import Sequence
@@ -221,3 +225,32 @@ def difference(one: dict[int, float], other: dict[int, float]) -> Optional[Diffe
         return None
     error = statistics.stdev(each) / len(each) ** 0.5 if len(each) > 1 else None
     return Difference(statistics.mean(each), error, len(each))
+
+
+def record(out: Path) -> str:
+    """What is committed of a search that has ended: its command, on what it ran, and its lines, a line each."""
+    place = sys.argv.index('--record')
+    about = dict(
+        command=shlex.join(['python', *sys.argv[:place], *sys.argv[place + 2 :]]),
+        device=torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f'CPU, {platform.machine()}',
+        torch=torch.__version__,
+    )
+    head = ''.join(f' {json.dumps(key)}: {json.dumps(value)},\n' for key, value in about.items())
+    lines = ',\n'.join(f'  {json.dumps(line)}' for line in read_lines(out))
+    return f'{{\n{head} "lines": [\n{lines}\n ]\n}}\n'
+
+
+def filled(page: str, word: str, make: Callable[..., list[str]]) -> str:
+    """A page with its tables made anew: ``<!-- WORD ARGUMENTS -->`` and ``<!-- end -->`` stand around one.
+
+    Args:
+        make: the lines of a table, of the arguments.
+    """
+
+    def made(found: 're.Match[str]') -> str:
+        lines = make(*found[1].split())
+        return '\n'.join([f'<!-- {word} {found[1]} -->', *lines, '<!-- end -->'])
+
+    return re.sub(rf'<!-- {word} (.+?) -->\n.*?<!-- end -->', made, page, flags=re.DOTALL)
