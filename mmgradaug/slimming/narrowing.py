@@ -11,10 +11,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from .errors import SlimmingError
-from .plan import ChannelPlan, Kept
+from .plan import ChannelPlan, Kept, Selection
 from .rules import any_layer, find_layer_rule
 from .trace import SPLITS
-from .views import Entry, RenewedViews, first_channels
 
 # What is changed in a model at the moment, the innermost context last.
 _ACTIVE: 'weakref.WeakKeyDictionary[nn.Module, list[_Changes]]' = weakref.WeakKeyDictionary()
@@ -31,25 +30,24 @@ class _Changes:
     """Entries of modules' dicts that are replaced, and can be put back and replaced again."""
 
     def __init__(self) -> None:
-        self.entries: list[Entry] = []
+        self.entries: list[tuple[dict[str, Any], str, Any, Any]] = []
         # By module, what keeps its pieces of channels to the plan.
         self.pieces: dict[str, _PlannedPieces] = {}
 
-    def set(self, owner: dict[str, Any], key: str, value: Any) -> Entry:
-        self.entries.append(Entry(owner, key, owner.get(key, _NEW), value))
+    def set(self, owner: dict[str, Any], key: str, value: Any) -> None:
+        self.entries.append((owner, key, owner.get(key, _NEW), value))
         owner[key] = value
-        return self.entries[-1]
 
     def undo(self) -> None:
-        for entry in reversed(self.entries):
-            if entry.before is _NEW:
-                del entry.owner[entry.key]
+        for owner, key, before, _ in reversed(self.entries):
+            if before is _NEW:
+                del owner[key]
             else:
-                entry.owner[entry.key] = entry.before
+                owner[key] = before
 
     def redo(self) -> None:
-        for entry in self.entries:
-            entry.owner[entry.key] = entry.value
+        for owner, key, _, value in self.entries:
+            owner[key] = value
 
 
 @contextmanager
@@ -57,8 +55,7 @@ def narrowed(model: nn.Module, plan: ChannelPlan, kept: Kept) -> Iterator[nn.Mod
     """Inside the context each run of channels has as many as ``kept`` says; on exit all is as before.
 
     Parameters are views of the full ones, so gradients reach these, and are zero where a channel is not
-    there. Where gradients are recorded, a layer's first call makes its views anew, so that the backward pass
-    adds up its gradients with its own (:mod:`~mmgradaug.slimming.views`). Batch norms normalise by the batch in
+    there; they are added up layer by layer, as in plain training. Batch norms normalise by the batch in
     training and by the first entries of the running statistics in evaluation, and do not move them (paper,
     Section 3.1). Buffers are copies, so what the pass writes into them is forgotten.
 
@@ -71,10 +68,9 @@ def narrowed(model: nn.Module, plan: ChannelPlan, kept: Kept) -> Iterator[nn.Mod
     outer.undo()
     changes = _Changes()
     try:
-        recorded = torch.is_grad_enabled()
         # With gradients, also where the context is entered without: backward may come later.
         with torch.enable_grad():
-            _narrow(model, plan, kept, changes, recorded)
+            _narrow(model, plan, kept, changes)
         active.append(changes)
         try:
             yield model
@@ -119,12 +115,9 @@ def _keep_buffers(modules: Iterable[nn.Module], changes: _Changes) -> None:
                 changes.set(module._buffers, name, buffer.clone())
 
 
-def _narrow(
-    model: nn.Module, plan: ChannelPlan, kept: Kept, changes: _Changes, renew: bool
-) -> None:
+def _narrow(model: nn.Module, plan: ChannelPlan, kept: Kept, changes: _Changes) -> None:
     modules: dict[str, nn.Module] = dict(model.named_modules())
     _keep_buffers(modules.values(), changes)
-    renewed: dict[nn.Module, RenewedViews] = {}
     for name, selections in plan.selections.items():
         owner, _, attribute = name.rpartition('.')
         module = modules.get(owner)
@@ -132,7 +125,7 @@ def _narrow(
             module._parameters if attribute in module._parameters else module._buffers
         )
         value = tensors.get(attribute) if tensors else None
-        if module is None or not tensors or value is None:
+        if not tensors or value is None:
             raise SlimmingError(
                 f'{name!r} was there when the sub-networks were planned and is gone'
             )
@@ -143,14 +136,10 @@ def _narrow(
                     f'dimension {dim} when the sub-networks were planned: is it inside the context of a '
                     'sub-network of another model that shares it? If layers were replaced, plan again'
                 )
-        first = first_channels(value, selections, kept)
+        first = _first(value, selections, kept)
         if first is not value:
-            entry = changes.set(tensors, attribute, first)
-            if renew and value.requires_grad:
-                views = renewed.setdefault(module, RenewedViews())
-                views.waiting.append((entry, value, selections, kept))
-    for module, views in renewed.items():
-        changes.set(vars(module)['_forward_pre_hooks'], 'renewed views', views)
+            changes.set(tensors, attribute, first)
+            _go_backward_early(first, value)
     splits, slices = plan.splits(kept, model.training), plan.slices(kept, model.training)
     _refuse_checkpointing(modules, [*splits, *slices])
     for name in plan.modules:
@@ -177,9 +166,9 @@ def narrowed_attributes(model: nn.Module) -> dict[str, dict[str, Any]]:
     """By module, the attributes that count something else inside the context; for extraction."""
     names = {id(vars(module)): name for name, module in model.named_modules()}
     values: dict[str, dict[str, Any]] = {}
-    for entry in _ACTIVE[model][-1].entries:
-        if id(entry.owner) in names and entry.key not in _TEMPORARY:
-            values.setdefault(names[id(entry.owner)], {})[entry.key] = entry.value
+    for owner, key, _, value in _ACTIVE[model][-1].entries:
+        if id(owner) in names and key not in _TEMPORARY:
+            values.setdefault(names[id(owner)], {})[key] = value
     return values
 
 
@@ -327,6 +316,30 @@ def _without_pieces(module: nn.Module, pieces: _PlannedPieces) -> Callable[..., 
 def unused_pieces(model: nn.Module) -> list[str]:
     """Names of modules that slice channels in a form that is not known, inside a sub-network's context."""
     return [name for name, pieces in _ACTIVE[model][-1].pieces.items() if pieces.unused]
+
+
+def _first(value: Tensor, selections: list[tuple[int, Selection]], kept: Kept) -> Tensor:
+    shape = list(value.shape)
+    for dim, selection in selections:
+        shape[dim], indices = kept.count(selection), kept.indices(selection)
+        if indices is not None:
+            value = value.index_select(dim, torch.from_numpy(indices).to(value.device))
+    if shape == list(value.shape):
+        return value
+    # One view for all dimensions, so that the backward pass fills one full gradient, not one for each of them.
+    return value.as_strided(shape, value.stride())
+
+
+def _go_backward_early(first: Tensor, value: Tensor) -> None:
+    """Give a narrow parameter's gradient on as soon as it is there.
+
+    Of the steps of a backward pass that are ready, autograd takes the one that was made last. What is made before
+    the forward pass would come last of all, and hold the gradients of all layers to the end.
+    """
+    node = first.grad_fn
+    while node is not None and node is not value.grad_fn and node.next_functions:
+        node._set_sequence_nr(2**63 - 1)  # type: ignore[attr-defined]
+        node = node.next_functions[0][0]
 
 
 def possible_counts(plan: ChannelPlan, name: str, module: nn.Module, kept: Kept) -> list[str]:

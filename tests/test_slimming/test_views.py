@@ -7,6 +7,7 @@ import weakref
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from mmgradaug.slimming import plan_channels, subnetwork
 
@@ -315,25 +316,52 @@ def test_transforms_of_functions():
     torch.testing.assert_close(tangent, (wanted * X).sum())
 
 
-def test_without_gradients_no_view_is_made_anew():
-    net = network()
-    for outside, inside in ((True, False), (False, False), (False, True)):
-        with torch.set_grad_enabled(outside), subnetwork(net, 0.5):
-            views = [layer.weight for layer in net if isinstance(layer, nn.Conv2d)]
-            with torch.set_grad_enabled(inside):
-                out = loss_of(net)
-            assert all(a is b.weight for a, b in zip(views, (net[0], net[2], net[4], net[5])))
-        assert out.requires_grad == inside
+def test_narrow_parameters_can_be_watched_and_asked_for():
+    """They are the same tensors from the beginning of the context to its end."""
+    net, expected = pair(filled=False)
+    left = sliced(expected)
+    loss = torch.func.functional_call(expected, left, X).square().sum()
+    wanted = torch.autograd.grad(loss, list(left.values()))
     with subnetwork(net, 0.5):
-        view = net[2].weight
-        loss_of(net)
-        assert net[2].weight is not view and torch.equal(net[2].weight, view)
+        narrow, seen = list(net.parameters()), []
+        narrow[1].register_hook(seen.append)
+        narrow[2].retain_grad()
+        loss = loss_of(net)
+        found = torch.autograd.grad(loss, narrow, retain_graph=True)
+        loss.backward()
+        assert all(a is b for a, b in zip(narrow, net.parameters()))
+    assert all(torch.equal(one, other) for one, other in zip(found, wanted))
+    assert len(seen) == 2 and torch.equal(seen[1], wanted[1])
+    assert torch.equal(narrow[2].grad, 2 * wanted[2])  # of both calls
+
+
+def test_activation_checkpointing_of_channels_that_are_not_the_first_ones():
+    class Checkpointed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.a, self.b, self.out = nn.Conv2d(3, 6, 1), nn.Conv2d(3, 6, 1), nn.Conv2d(12, 2, 1)
+            self.on = False
+
+        def joined(self, x):
+            return self.out(torch.cat([self.a(x), self.b(x)], 1).tanh())
+
+        def forward(self, x):
+            return checkpoint(self.joined, x, use_reentrant=False) if self.on else self.joined(x)
+
+    found, expected = Checkpointed(), Checkpointed()
+    plan_channels(found, X.float())
+    plan_channels(expected, X.float())
+    found.on = True
+    for each in (found, expected):
+        with subnetwork(each, 0.5):
+            loss_of(each, X.float()).backward()
+    assert_same_gradients(found, expected)
 
 
 def test_nothing_is_left_behind():
     net = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
     plan_channels(net)
-    hooks = [dict(module._forward_pre_hooks) for module in net.modules()]
     gc.collect()
     gc.disable()
     try:
@@ -346,7 +374,6 @@ def test_nothing_is_left_behind():
             assert [each() for each in held] == [None] * len(held)
     finally:
         gc.enable()
-    assert [dict(module._forward_pre_hooks) for module in net.modules()] == hooks
     copy.deepcopy(net)
 
 
