@@ -105,17 +105,21 @@ def read_config(config: Path) -> Config:
         return Config.fromfile(config)
     except (SyntaxError, FileNotFoundError, ImportError) as error:
         root: BaseException = error
-        while isinstance(error, ImportError) and (root.__cause__ or root.__context__):
+        while type(root) is ImportError and (root.__cause__ or root.__context__):
             root = root.__cause__ or root.__context__ or root
         if isinstance(root, SyntaxError):
             if root.filename not in (None, '', '<unknown>', '<string>'):
                 raise  # of an imported module
             reason = f'{_file_read(error) or config}, line {root.lineno}: {root.msg}'
         elif isinstance(root, FileNotFoundError) and root.filename:
-            reason = f'there is no file {root.filename}; _base_ names it'
+            if str(root.filename).endswith(('.py', '.json', '.yaml', '.yml')):
+                reason = f'there is no file {root.filename}; _base_ names it'
+            else:
+                raise  # the config, or a module that it imports, opens a file
         elif isinstance(root, ModuleNotFoundError):
             reason = (
-                f'{root}: custom_imports names it; install it, or put its folder into PYTHONPATH'
+                f'{root}, which the config or a module of custom_imports needs; install it, or put its folder '
+                'into PYTHONPATH'
             )
         else:
             raise

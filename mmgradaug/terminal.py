@@ -2,7 +2,9 @@
 
 import difflib
 import logging
+import os
 import re
+import sysconfig
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Optional
 
+from mmengine.dist import get_rank, get_world_size
 from mmengine.logging import MMLogger
 from mmengine.registry import Registry
 
@@ -21,7 +24,13 @@ from .files import UserError, short
 LONG = 8
 # Lines of an error; what is left out is in the log file.
 MOST = 12
-PACKAGE = str(Path(__file__).parent)
+PACKAGE = str(Path(__file__).parent) + os.sep
+# Files that are not the user's: ours with the tools of a checkout, Python's and what is installed. Code of a config
+# has no file.
+LIBRARIES = (
+    PACKAGE, str(Path(__file__).parents[1] / 'tools') + os.sep, '<',
+    *(sysconfig.get_path(name) + os.sep for name in ('stdlib', 'platstdlib', 'purelib', 'platlib')),
+)  # fmt: skip
 # What our own code raises with a sentence for the user.
 DELIBERATE = (ValueError, TypeError, KeyError, OSError, ImportError, RuntimeError, ArithmeticError)
 
@@ -33,6 +42,7 @@ class Terminal:
         self.cfg = dict(cfg.items())
         self.config = config
         self.log_file: Optional[str] = None
+        self._earlier = MMLogger.get_current_instance()
 
     @contextmanager
     def building(self) -> Iterator[None]:
@@ -75,17 +85,35 @@ class Terminal:
         try:
             yield
         except Exception as error:
-            if not self._write(error) or not _is_the_users(error):
+            message = self._message(error)
+            if message is None:
                 raise
-            message = '\n'.join(['', *self._lines(error)])
             raise UserError(message) from error
+
+    def _message(self, error: Exception) -> Optional[str]:
+        """None where the traceback says more."""
+        try:
+            # A folder that cannot be made, of which there is no log file then.
+            unwritable = isinstance(error, OSError) and error.filename is not None
+            if not (self._write(error) or unwritable) or not _is_the_users(error):
+                return None
+            return '\n'.join(['', *self._lines(error)])
+        except Exception:  # what describes an error must not take its place
+            return None
 
     def _write(self, error: Exception) -> bool:
         """Append the traceback to the log file; False if there is none."""
+        logger = MMLogger.get_current_instance()
+        if (
+            self.log_file is None and logger is not self._earlier
+        ):  # of a runner that logs warnings alone
+            self.log_file = logger.log_file
         if self.log_file is None:
             return False
         try:
-            with open(self.log_file, 'a') as stream:
+            with open(self.log_file, 'a', encoding='utf-8', errors='backslashreplace') as stream:
+                if get_world_size() > 1:
+                    print(f'Rank {get_rank()}:', file=stream)
                 traceback.print_exception(type(error), error, error.__traceback__, file=stream)
         except OSError:
             return False
@@ -94,7 +122,9 @@ class Terminal:
     def _lines(self, error: Exception) -> list[str]:
         frame, built = _built(error)
         where = _where(self.cfg, built) if built else ''
-        said = _said(error, frame).splitlines() or ['no message']
+        own, own_failed = _own_code(error)
+        plain = own_failed and not _is_deliberate(error)
+        said = (_plainly(error) if plain else _said(error, frame)).splitlines() or ['no message']
         if len(said) > MOST:
             said = [*said[: MOST // 2], '...', *said[-MOST // 2 :]]
         stage = re.match(r'\w+_dataloader', where)
@@ -103,10 +133,13 @@ class Terminal:
                 'Write where the data are on this machine, for instance '
                 f'--cfg-options {stage[0]}.dataset.data_root=FOLDER'
             )
+        if own:
+            said.append(own)
+        log = f'; the traceback is in {short(Path(self.log_file))}' if self.log_file else ''
         return [
             f'{self.config}{where and ", "}{where}:',
             *(f'  {line}' for line in said),
-            f'({type(error).__name__}; the traceback is in {short(Path(self.log_file or ""))})',
+            f'({type(error).__name__}{log})',
         ]
 
 
@@ -119,8 +152,40 @@ def _is_the_users(error: Exception) -> bool:
     frames = _frames(error)
     if all(frame.f_code.co_name != 'run_iter' for frame in frames):
         return True
-    ours = frames[-1].f_code.co_filename.startswith(PACKAGE)
+    return _is_deliberate(error)
+
+
+def _is_deliberate(error: Exception) -> bool:
+    """Whether this package raised it, with a sentence for the user."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    ours = last.filename.startswith(PACKAGE) and (last.line or '').startswith('raise ')
     return ours and isinstance(error, DELIBERATE)
+
+
+def _own_code(error: BaseException) -> tuple[str, bool]:
+    """Where the user's own code, outside of all libraries, has part in an error, and whether it is what failed."""
+    found, failed = '', False
+    each: Optional[BaseException] = error
+    while each is not None:
+        places = [
+            (p.filename, p.lineno, p.name, p.line) for p in traceback.extract_tb(each.__traceback__)
+        ]
+        # A worker's error holds its traceback as text.
+        places += re.findall(r'File "(.+?)", line (\d+), in (\S+)\n\s+(.+)', str(each))
+        for place, (file, line, function, code) in enumerate(places):
+            if not file.startswith(LIBRARIES):
+                found = f'at {short(Path(file))}, line {line}, in {function}: {code}'
+                failed = place == len(places) - 1
+        each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
+    return found, failed
+
+
+def _plainly(error: BaseException) -> str:
+    """The error that came first, as Python says it."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__ or error
+    _, marker, theirs = str(error).partition('Original Traceback (most recent call last):')
+    return theirs.strip().splitlines()[-1] if marker else f'{type(error).__name__}: {error}'
 
 
 def _built(error: Exception) -> tuple[Optional[FrameType], Optional[Mapping[str, Any]]]:
@@ -150,7 +215,14 @@ def _is_of(part: Mapping[str, Any], built: Mapping[str, Any]) -> bool:
     """Whether something was built of this: what builds may have added arguments to it."""
     if part.get('type') != built.get('type'):
         return False
-    return bool(part) and all(key in built and built[key] == part[key] for key in part)
+    return bool(part) and all(key in built and _are_equal(built[key], part[key]) for key in part)
+
+
+def _are_equal(one: Any, other: Any) -> bool:
+    try:
+        return one is other or bool(one == other)
+    except Exception:  # of arrays there is no one answer
+        return False
 
 
 def _parts(part: Any, place: str = '') -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -1,10 +1,15 @@
 """What a wrong configuration shows on the terminal: a short error, last of all; the rest is in the log file."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-from command_line import run_tool
+from command_line import ROOT, run_tool
+from mmengine.registry import Registry
 
 from mmgradaug.terminal import Terminal
 
@@ -106,14 +111,117 @@ def error_of(error, log):
 
 def test_a_long_error_is_cut_in_its_middle_and_a_workers_told_by_its_last_line(tmp_path):
     lines = error_of(ValueError('\n'.join(f'line {i}' for i in range(100))), tmp_path / 'x.log')
-    assert lines[1:-1] == [
-        *(f'  line {i}' for i in range(6)), '  ...', *(f'  line {i}' for i in range(94, 100)),
+    assert lines[1:-2] == [
+        '  ValueError: line 0', *(f'  line {i}' for i in range(1, 6)), '  ...',
+        *(f'  line {i}' for i in range(94, 100)),
     ]  # fmt: skip
+    # This file is no library's.
+    assert re.fullmatch(r'  at .*test_terminal.py, line \d+, in error_of: raise error', lines[-2])
     caught = (
         'Caught OSError in DataLoader worker process 0.\n'
         'Original Traceback (most recent call last):\n  File "a.py", line 3\nOSError: gone\n'
     )
     assert error_of(ValueError(caught), tmp_path / 'x.log')[1] == '  OSError: gone'
+
+
+MINE = """
+import torch
+from mmengine.model import BaseModule
+from mmpretrain.registry import MODELS, TRANSFORMS
+
+
+@MODELS.register_module(force=True)
+class Mine(BaseModule):
+    def __init__(self, early=False):
+        super().__init__()
+        if early:
+            {}['missing']
+        self.layer = torch.nn.Conv2d(1, 8, 3)
+
+    def forward(self, x):
+        return {}['missing']
+
+
+@TRANSFORMS.register_module(force=True)
+class Broken:
+    def __call__(self, results):
+        results['img_label'] = int('abc')
+"""
+
+
+@pytest.mark.parametrize(
+    ('options', 'says', 'line'),
+    [
+        (['model.backbone.early=True'], "KeyError: 'missing'", 12),
+        ([], 'could not be tried out, since it accepts no batch', 16),
+        (['pipeline'], "ValueError: invalid literal for int() with base 10: 'abc'", 22),
+    ],
+    ids=['when it is made', 'when it is tried out', 'in a worker'],
+)
+def test_an_error_in_the_users_own_code_names_the_place(options, says, line, tmp_path, monkeypatch):
+    (tmp_path / 'my_code.py').write_text(MINE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, 'my_code', raising=False)
+    model = "model = dict(backbone=dict(_delete_=True, type='Mine'))"
+    if options == ['pipeline']:
+        options = ['train_dataloader.num_workers=1', 'train_dataloader.persistent_workers=False']
+        model = "train_dataloader = dict(dataset=dict(pipeline=[dict(type='Broken'), dict(type='PackInputs')]))"
+    (tmp_path / 'mine.py').write_text(
+        f"_base_ = '{ROOT / CONFIG}'\ncustom_imports = dict(imports=['my_code'])\n{model}\n"
+    )
+    name = f'experiment_name={tmp_path.name}'
+    given = [name, 'train_cfg.max_iters=2', 'train_cfg.val_interval=2', *options]
+    code, output = run_tool(
+        'train', tmp_path / 'mine.py', '--work-dir', tmp_path / 'run', '--cfg-options', *given
+    )
+    assert code == 1 and 'Traceback' not in output
+    told = '\n'.join(output.splitlines()[-6:])
+    assert says in told
+    assert re.search(rf'at {tmp_path}/my_code.py, line {line}, in ', told), told
+
+
+def test_a_process_with_workers_ends_after_an_error(tmp_path):
+    """Workers outlive the one SIGTERM by which Python ends them at its exit."""
+    (tmp_path / 'my_code.py').write_text(MINE)
+    (tmp_path / 'mine.py').write_text(
+        f"_base_ = '{ROOT / CONFIG}'\ncustom_imports = dict(imports=['my_code'])\n"
+        'train_dataloader = dict(num_workers=2, persistent_workers=True, '
+        "dataset=dict(pipeline=[dict(type='Broken'), dict(type='PackInputs')]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, ROOT / 'tools' / 'train.py', tmp_path / 'mine.py', '--work-dir', 'run'],
+        cwd=tmp_path, env={**os.environ, 'PYTHONPATH': str(tmp_path)}, capture_output=True, text=True, timeout=150,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    last = done.stderr.rstrip().splitlines()[-3:]
+    assert 'my_code.py, line 22, in __call__' in last[1], done.stderr
+    assert last[2].startswith('(RuntimeError; the traceback is in ')
+
+
+def test_a_part_of_the_config_that_cannot_be_compared_hides_nothing(tmp_path):
+    lines = error_of(ValueError('the reason'), tmp_path / 'x.log')
+    assert lines[1] == '  ValueError: the reason'
+    terminal = Terminal(dict(model=dict(type='A', value=np.ones(2))), 'mine.py')
+    terminal.log_file = str(tmp_path / 'x.log')
+    registry = Registry('things', locations=['test_terminal'])
+
+    @registry.register_module()
+    class A:
+        def __init__(self, value):
+            raise ValueError('the reason')
+
+    with pytest.raises(SystemExit, match='the reason'), terminal.short_error():
+        registry.build(dict(type='A', value=np.ones(2)))
+
+
+def test_a_slip_of_this_package_in_a_step_keeps_its_traceback(tmp_path):
+    terminal = Terminal({}, 'mine.py')
+    terminal.log_file = str(tmp_path / 'x.log')
+    scope = {}
+    slip = "def run_iter(losses):\n    return losses['loss']\n"
+    exec(compile(slip, str(ROOT / 'mmgradaug' / 'slip.py'), 'exec'), scope)
+    with pytest.raises(KeyError), terminal.short_error():
+        scope['run_iter']({})
 
 
 def test_without_a_log_file_the_traceback_stays(tmp_path):
@@ -131,7 +239,7 @@ FILES = [
     ("_base_ = 'base.py'", '{0}/base.py, line 2: unterminated string literal'),
     (
         "custom_imports = dict(imports=['not_here'], allow_failed_imports=False)",
-        "No module named 'not_here': custom_imports names it; install it",
+        "No module named 'not_here', which the config or a module of custom_imports needs; install it",
     ),
 ]
 

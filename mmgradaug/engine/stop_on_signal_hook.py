@@ -1,5 +1,7 @@
 """Saving and leaving when the machine is to be taken away."""
 
+import atexit
+import multiprocessing
 import os
 import signal
 import threading
@@ -61,6 +63,7 @@ class StopOnSignalHook(Hook):
         loader = runner.train_loop.dataloader
         if loader.num_workers:
             loader.worker_init_fn = _SurvivesOneSigterm(loader.worker_init_fn)
+            atexit.register(self._end_workers)
         if threading.current_thread() is not threading.main_thread():
             runner.logger.warning('signals reach the main thread alone: this training ignores them')
             return
@@ -104,7 +107,16 @@ class StopOnSignalHook(Hook):
         raise SystemExit(code)
 
     def after_train(self, runner: Runner) -> None:
+        atexit.unregister(self._end_workers)
         self._restore()
+
+    def _end_workers(self) -> None:
+        """After an error: Python ends workers by the one SIGTERM that they survive, and would wait forever."""
+        self._restore()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's would report them as lost
+        for child in multiprocessing.active_children():
+            if child.daemon:
+                child.kill()
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

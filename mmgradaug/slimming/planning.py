@@ -249,7 +249,7 @@ def _traced(
         f'{PROBE_SIZES} pixels ({type(problem).__name__}: {problem}). Say what it accepts: '
         'plan_channels(model, example_input=tensor), GradAug(..., example_input=tensor), or in a config '
         'gradaug=dict(..., example_shape=[channels, height, width])'
-    )
+    ) from problem
 
 
 def _moved(value: Any, device: str) -> Any:
