@@ -530,10 +530,12 @@ def main_loss(line: dict[str, Any]) -> list[float]:
 
 
 def fill(page: str, folder: Path) -> str:
-    """A page with its tables made anew: ``<!-- detection FILE -->`` and ``<!-- end -->`` stand around one."""
-    return filled(
-        page, 'detection', lambda file: table(json.loads((folder / file).read_text())['lines'])
-    )
+    """A page with its tables made anew: ``<!-- detection FILE METHOD -->`` and ``<!-- end -->`` stand around one."""
+
+    def made(file: str, to: str) -> list[str]:
+        return table(json.loads((folder / file).read_text())['lines'], to)
+
+    return filled(page, 'detection', made)
 
 
 def jobs_of(args: argparse.Namespace) -> list[Job]:

@@ -101,3 +101,9 @@ def test_a_run_trains_and_says_what_it_was(data, tmp_path, method, monkeypatch):
     assert 0 <= line['box_ap'] <= 100
     rows = detection_search.table([{**job, **line}])
     assert rows[2].startswith(f'| {method} | 0.001 | {line["iterations"]} | 1 |')
+
+
+def test_the_pages_table_is_that_of_the_record():
+    page = ROOT / 'docs' / 'when_it_helps.md'
+    text = page.read_text()
+    assert detection_search.fill(text, page.parent) == text and '| economy-long |' in text
