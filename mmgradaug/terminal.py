@@ -25,8 +25,7 @@ LONG = 8
 # Lines of an error; what is left out is in the log file.
 MOST = 12
 PACKAGE = str(Path(__file__).parent) + os.sep
-# Files that are not the user's: ours with the tools of a checkout, Python's and what is installed. Code of a config
-# has no file.
+# Files that are not the user's: ours with the tools of a checkout, Python's, what is installed, and code of no file.
 LIBRARIES = (
     PACKAGE, str(Path(__file__).parents[1] / 'tools') + os.sep, '<',
     *(sysconfig.get_path(name) + os.sep for name in ('stdlib', 'platstdlib', 'purelib', 'platlib')),
@@ -104,9 +103,8 @@ class Terminal:
     def _write(self, error: Exception) -> bool:
         """Append the traceback to the log file; False if there is none."""
         logger = MMLogger.get_current_instance()
-        if (
-            self.log_file is None and logger is not self._earlier
-        ):  # of a runner that logs warnings alone
+        # Of a runner that logs warnings alone, which building() has not heard.
+        if self.log_file is None and logger is not self._earlier:
             self.log_file = logger.log_file
         if self.log_file is None:
             return False
@@ -123,8 +121,11 @@ class Terminal:
         frame, built = _built(error)
         where = _where(self.cfg, built) if built else ''
         own, own_failed = _own_code(error)
-        plain = own_failed and not _is_deliberate(error)
-        said = (_plainly(error) if plain else _said(error, frame)).splitlines() or ['no message']
+        if own_failed and not _is_deliberate(error):
+            text = _in_its_words(error, f'{type(error).__name__}: {error}')
+        else:
+            text = _said(error, frame)
+        said = text.splitlines() or ['no message']
         if len(said) > MOST:
             said = [*said[: MOST // 2], '...', *said[-MOST // 2 :]]
         stage = re.match(r'\w+_dataloader', where)
@@ -173,19 +174,17 @@ def _own_code(error: BaseException) -> tuple[str, bool]:
         # A worker's error holds its traceback as text.
         places += re.findall(r'File "(.+?)", line (\d+), in (\S+)\n\s+(.+)', str(each))
         for place, (file, line, function, code) in enumerate(places):
-            if not file.startswith(LIBRARIES):
+            if file and not file.startswith(LIBRARIES):
                 found = f'at {short(Path(file))}, line {line}, in {function}: {code}'
                 failed = place == len(places) - 1
         each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
     return found, failed
 
 
-def _plainly(error: BaseException) -> str:
-    """The error that came first, as Python says it."""
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__ or error
+def _in_its_words(error: BaseException, text: str) -> str:
+    """The last line of a worker's error, which holds its whole traceback; of any other the text."""
     _, marker, theirs = str(error).partition('Original Traceback (most recent call last):')
-    return theirs.strip().splitlines()[-1] if marker else f'{type(error).__name__}: {error}'
+    return theirs.strip().splitlines()[-1] if marker else text
 
 
 def _built(error: Exception) -> tuple[Optional[FrameType], Optional[Mapping[str, Any]]]:
@@ -255,9 +254,7 @@ def _said(error: Exception, frame: Optional[FrameType]) -> str:
     if isinstance(error, TypeError) and misspelt and isinstance(built, type):
         near = difflib.get_close_matches(misspelt[1], arguments_of(built), n=1)
         return f'{error}{near and f": do you mean {near[0]}?" or ""}'
-    # A worker's error holds its whole traceback.
-    _, marker, theirs = str(error).partition('Original Traceback (most recent call last):')
-    return theirs.strip().splitlines()[-1] if marker else str(error)
+    return _in_its_words(error, str(error))
 
 
 def _names(registry: Any) -> list[str]:

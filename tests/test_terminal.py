@@ -214,6 +214,17 @@ def test_a_part_of_the_config_that_cannot_be_compared_hides_nothing(tmp_path):
         registry.build(dict(type='A', value=np.ones(2)))
 
 
+def test_what_the_users_code_says_of_an_error_counts_more_than_its_cause(tmp_path):
+    terminal = Terminal({}, 'mine.py')
+    terminal.log_file = str(tmp_path / 'x.log')
+    with pytest.raises(SystemExit) as stopped, terminal.short_error():
+        try:
+            {}['missing']
+        except KeyError as error:
+            raise ValueError('write width') from error
+    assert str(stopped.value).splitlines()[2] == '  ValueError: write width'
+
+
 def test_a_slip_of_this_package_in_a_step_keeps_its_traceback(tmp_path):
     terminal = Terminal({}, 'mine.py')
     terminal.log_file = str(tmp_path / 'x.log')

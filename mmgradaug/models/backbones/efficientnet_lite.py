@@ -47,13 +47,11 @@ class EfficientNetLite(EfficientNet):
 
     def __init__(self, arch: str = 'lite0', **kwargs: Any) -> None:
         super().__init__(arch, **{'act_cfg': dict(type='ReLU6'), **kwargs})
-        self._left_out = sum(len(layer.state_dict()) for layer in self.layers[self._used() :])
-        del self.layers[self._used() :]
+        used = max(self.out_indices) + 1
+        self._left_out = sum(len(layer.state_dict()) for layer in self.layers[used:])
+        del self.layers[used:]
         self.frozen_stages = min(kwargs.get('frozen_stages', 0), len(self.layers))
         self._register_load_state_dict_pre_hook(self._convert_names)
-
-    def _used(self) -> int:
-        return max(self.out_indices) + 1
 
     def train(self, mode: bool = True) -> 'EfficientNetLite':
         super().train(mode)
