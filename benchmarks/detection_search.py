@@ -53,10 +53,6 @@ METHODS: dict[str, dict[str, Any]] = {
     'gradaug': dict(gradaug=_GRADAUG),
     'gradaug-soft': dict(gradaug=_SOFT),
     'economy': dict(gradaug=dict(num_subnets=1, every=2)),
-    'plain-scaled': dict(scaled=True),
-    'plain-frozen': dict(
-        frozen=True
-    ),  # batch norms as they are pretrained, as is usual in detection
     'plain-short': {'as': 'gradaug'},
     'plain-long': dict(length=2.0),
     'gradaug-long': dict(gradaug=_GRADAUG, length=2.0),
@@ -65,8 +61,8 @@ METHODS: dict[str, dict[str, Any]] = {
 # Operations of an iteration over a plain one's, by network and method; --costs measures them. Those of lite0's
 # GradAug are measured, by 12 iterations (soft labels: 2); the others are estimates yet.
 COSTS: dict[str, dict[str, float]] = {
-    'lite0': {'gradaug': 3.11, 'gradaug-soft': 3.12, 'economy': 1.36, 'plain-scaled': 0.77},
-    'tiny': {'gradaug': 3.2, 'gradaug-soft': 2.9, 'economy': 1.37, 'plain-scaled': 0.8},
+    'lite0': {'gradaug': 3.11, 'gradaug-soft': 3.12, 'economy': 1.36},
+    'tiny': {'gradaug': 3.2, 'gradaug-soft': 2.9, 'economy': 1.37},
 }
 LEARNING_RATES = {'lite0': [0.0005, 0.002], 'tiny': [0.001, 0.003]}
 CLASSES = {'nuclei': ['nucleus'], 'shapes': ['circle', 'square', 'triangle']}
@@ -204,7 +200,6 @@ def detector(
     network: str,
     weights: str,
     gradaug: Optional[dict[str, Any]] = None,
-    frozen: bool = False,
 ) -> dict[str, Any]:
     """A config of the model: the quick start's, with the pretrained backbone or as it is."""
     from mmengine.config import Config
@@ -221,12 +216,9 @@ def detector(
             type='mmgradaug.EfficientNetLite',
             # Strides 4, 8 and 16: at 32 such images have a few pixels only, too few for batch norms.
             out_indices=(2, 3, 4),
-            norm_eval=frozen,
             init_cfg=dict(type='Pretrained', checkpoint=weights),
         )
         model.neck.in_channels = [24, 40, 112]
-    elif frozen:
-        model.backbone.norm_eval = True
     if gradaug is not None:
         model.type = 'mmgradaug.GradAugMaskRCNN'
         model.gradaug = dict(
@@ -280,8 +272,7 @@ class Task:
         from mmdet.registry import MODELS
 
         torch.manual_seed(job['seed'])
-        options = {key: settings[key] for key in ('gradaug', 'frozen') if key in settings}
-        config = detector(job['dataset'], job['network'], self.weights, **options)
+        config = detector(job['dataset'], job['network'], self.weights, settings.get('gradaug'))
         model = MODELS.build(config)
         torch.manual_seed(job['seed'])  # the heads of a seed are the same for all methods
         model.init_weights()
@@ -317,7 +308,7 @@ class Task:
                 model.announce_iteration(seed, iteration, True)
                 values = model.train_step(batch, wrapper)
             else:
-                values = self.plain_step(model, batch, wrapper, settings, seed, iteration)
+                values = self.plain_step(model, batch, wrapper)
             schedule.step()
             for key, value in values.items():
                 if key.startswith('loss'):
@@ -340,26 +331,10 @@ class Task:
             device=self.device.type,
         )
 
-    def plain_step(
-        self,
-        model: Any,
-        batch: dict[str, Any],
-        wrapper: Any,
-        settings: dict[str, Any],
-        seed: int,
-        iteration: int,
-    ) -> dict[str, Any]:
-        """MMEngine's train_step, with the whole batch at a scale of GradAug's where that is asked for."""
+    @staticmethod
+    def plain_step(model: Any, batch: dict[str, Any], wrapper: Any) -> dict[str, Any]:
+        """MMEngine's train_step, whose losses keep their names."""
         data = model.data_preprocessor(batch, True)
-        if settings.get('scaled'):
-            from mmgradaug.models.detectors import DetectionBatch
-            from mmgradaug.subnets import Scale
-
-            factor = float(np.random.default_rng((seed, 3, iteration)).choice(FACTORS))
-            scaled = DetectionBatch(
-                **data, size_divisor=model.data_preprocessor.pad_size_divisor
-            ).transform(Scale(factor))
-            data = dict(inputs=scaled.inputs, data_samples=scaled.data_samples)
         loss, values = model.parse_losses(model(**data, mode='loss'))
         wrapper.update_params(loss)
         return values
@@ -463,7 +438,7 @@ class Task:
                             model.announce_iteration(0, i, True)
                             model.train_step(batch, NoUpdate())
                         else:
-                            self.plain_step(model, batch, NoUpdate(), settings, 0, i)
+                            self.plain_step(model, batch, NoUpdate())
                 operations[each] = counter.get_total_flops()
             ratios.append(operations[method] / operations['plain'])
         return round(statistics.mean(ratios), 2)
