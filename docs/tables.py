@@ -214,21 +214,27 @@ def width_curve() -> tuple[list[str], Rows]:
     return ['width', *METHODS], rows
 
 
-def step_time(file: str) -> tuple[list[str], Rows]:
-    data = load(file)
-    flops = statistics.fmean(data['gradaug_gflops'])
-    seconds = [statistics.median(data[f'{name}_seconds']) for name in ('plain', 'gradaug')]
-    ratio = seconds[1] / seconds[0]
-    peaks = [data[f'{name}_peak_mib'] for name in ('plain', 'gradaug')]
-    draws = len(data['gradaug_gflops'])
-    rows = [
-        ['seconds (median)', *(f'{value:.2f}' for value in seconds), f'{ratio:.2f}'],
-        [f'GFLOPs (mean of the {draws} draws)', f'{data["plain_gflops"]:.1f}', f'{flops:.1f}',
-         f'{flops / data["plain_gflops"]:.3f}'],
-        ['peak memory of tensors (MiB)', *(f'{value:.1f}' for value in peaks),
-         f'{peaks[1] / peaks[0]:.3f}'],
-    ]  # fmt: skip
-    return ['', 'plain', 'GradAug', 'ratio'], rows
+def step_time() -> tuple[list[str], Rows]:
+    rows = []
+    for name, file in (
+        ('ResNet-50', 'step_time.json'),
+        ('WRN-28-10', 'step_time_wrn28_10.json'),
+        ('EfficientNet-B0', 'step_time_efficientnet_b0.json'),
+        ('Mask R-CNN', 'step_time_mask_rcnn.json'),
+    ):
+        data = load(file)
+        seconds = (statistics.median(data[f'{kind}_seconds']) for kind in ('plain', 'gradaug'))
+        peaks = (data[f'{kind}_peak_mib'] for kind in ('plain', 'gradaug'))
+        rows.append([
+            name,
+            ' / '.join(f'{value:.2f}' for value in seconds),
+            f'{data["flops_ratio"]:.2f}',
+            f'{data["overhead"]:.2f}',
+            ' / '.join(f'{value:.0f}' for value in peaks),
+            f'{data["peak_ratio"]:.3f}',
+        ])  # fmt: skip
+    head = ['', 'seconds', 'ratio of FLOPs', 'time over FLOPs', 'peak memory, MiB', 'ratio']
+    return head, rows
 
 
 TABLES: dict[str, Callable[[], tuple[list[str], Rows]]] = {
@@ -240,8 +246,7 @@ TABLES: dict[str, Callable[[], tuple[list[str], Rows]]] = {
     'corruptions': corruptions,
     'fgsm': fgsm,
     'width_curve': width_curve,
-    'step_time': lambda: step_time('step_time.json'),
-    'step_time_mask_rcnn': lambda: step_time('step_time_mask_rcnn.json'),
+    'step_time': step_time,
 }
 
 

@@ -23,6 +23,7 @@ sys.path.append(str(ROOT / 'benchmarks'))
 
 import detection_inputs  # noqa: E402  found by the line above
 import mask_targets_time  # noqa: E402
+import measuring  # noqa: E402
 import step_time  # noqa: E402
 
 # As many channels as the full network, at its size: the same work again.
@@ -83,6 +84,17 @@ def test_flops_of_a_detector_that_does_everything_twice():
     halved = tiny_detector(**{**FULL_WIDTH, 'min_width': 0.5, 'smallest_if_single': True})
     _, narrow = iterations(halved, 'mmdet', batch)
     assert once < step_time.flops(narrow, 0) < 2 * once
+
+
+@pytest.mark.parametrize('groups', [1, 4])
+@pytest.mark.parametrize('kind', [nn.Conv2d, nn.ConvTranspose2d])
+def test_flops_of_convolutions_in_groups(kind, groups):
+    images = torch.randn(2, 8, 9, 9, requires_grad=True)
+    layer = kind(8, 12, 3, padding=1, groups=groups, bias=False)
+    once = 2 * (12 * 8 // groups) * 3 * 3 * (2 * 9 * 9)  # a multiply-add is two
+    assert measuring.flops(lambda: layer(images)) == once
+    assert measuring.flops(lambda: layer(images).sum().backward()) == 3 * once
+    assert measuring.flops(lambda: layer(images.detach()).sum().backward()) == 2 * once
 
 
 @pytest.mark.parametrize('polygons', [False, True])
