@@ -218,11 +218,12 @@ def add_experiments(add: Callable[[str, str, str, str], argparse.ArgumentParser]
     report.add_argument(
         '--out',
         type=Path,
-        default=WORK_DIRS / 'report',
         metavar='DIR',
-        help='where index.html, report.md and its pictures go (default: work_dirs/report)',
+        help='where index.html, report.md and its pictures go (default: report in the first WORK_DIR)',
     )
-    report.add_argument('--title', default="GradAug: our runs beside the paper's", metavar='TEXT')
+    report.add_argument(
+        '--title', metavar='TEXT', help='of the page (default: which runs it shows)'
+    )
 
     quickstart = add(
         'quickstart',

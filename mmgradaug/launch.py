@@ -6,14 +6,17 @@ import pickle
 import sys
 import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Optional
 
 import torch
 import torch.distributed as dist
 from mmengine.config import Config, DictAction
-from mmengine.runner import CheckpointLoader
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.runner import CheckpointLoader, Runner
 
 from .checkpoint import weights_of
 from .engine.config_check import problems_of
@@ -112,10 +115,9 @@ def read_config(config: Path) -> Config:
                 raise  # of an imported module
             reason = f'{_file_read(error) or config}, line {root.lineno}: {root.msg}'
         elif isinstance(root, FileNotFoundError) and root.filename:
-            if str(root.filename).endswith(('.py', '.json', '.yaml', '.yml')):
-                reason = f'there is no file {root.filename}; _base_ names it'
-            else:
+            if str(root.filename) != _file_read(error):
                 raise  # the config, or a module that it imports, opens a file
+            reason = f'there is no file {root.filename}; _base_ names it'
         elif isinstance(root, ModuleNotFoundError):
             reason = (
                 f'{root}, which the config or a module of custom_imports needs; install it, or put its folder '
@@ -161,6 +163,28 @@ def prepare_launch(cfg: Config) -> None:
         type='MMDistributedDataParallel', broadcast_buffers=False
     )
     cfg.model_wrapper_cfg.device_ids = None
+
+
+@contextmanager
+def earlier_dump_kept(cfg: Config) -> Iterator[None]:
+    """While a runner is made, which dumps its config: that of an earlier training belongs to its checkpoints.
+
+    DumpConfigHook dumps this one once the training begins.
+    """
+    dump = Path(cfg.work_dir) / Path(cfg.filename).name
+    earlier = dump.read_bytes() if is_main_process() and dump.is_file() else None
+    yield
+    if earlier is not None:
+        dump.write_bytes(earlier)
+
+
+class DumpConfigHook(Hook):
+    """Dumps the config to the work dir when nothing has been refused any more."""
+
+    priority = 'LOWEST'
+
+    def before_train(self, runner: Runner) -> None:
+        runner.dump_config()
 
 
 def require_checkpoint(checkpoint: str) -> None:

@@ -47,7 +47,8 @@ class Terminal:
     def building(self) -> Iterator[None]:
         """While a runner is made: the machine, the whole config and the list of hooks go to its log file alone.
 
-        The terminal is told of each in one line. Other messages, and warnings, are shown as they are.
+        The terminal is told of each in one line. Other messages, and warnings, are shown as they are. From then on
+        single parameters' settings go to the log file alone.
         """
         original = MMLogger.callHandlers
 
@@ -70,6 +71,9 @@ class Terminal:
             yield
         finally:
             MMLogger.callHandlers = original
+        for handler in MMLogger.get_current_instance().handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.addFilter(_is_for_the_terminal)
 
     @contextmanager
     def short_error(self) -> Iterator[None]:
@@ -142,6 +146,11 @@ class Terminal:
             *(f'  {line}' for line in said),
             f'({type(error).__name__}{log})',
         ]
+
+
+def _is_for_the_terminal(record: logging.LogRecord) -> bool:
+    """MMEngine lists every parameter that has a learning rate or weight decay of its own."""
+    return not str(record.msg).startswith('paramwise_options -- ')
 
 
 def _frames(error: BaseException) -> list[FrameType]:

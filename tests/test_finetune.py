@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from command_line import ROOT, exit_code, load_tool, mmgradaug
+from command_line import ROOT, exit_code, load_tool, mmgradaug, run_tool
 from mmcv.transforms import Compose
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader, EpochBasedTrainLoop, load_checkpoint
@@ -142,6 +142,21 @@ def test_all_of_the_file_is_loaded_and_early_layers_stay(user, monkeypatch):
     name = 'layers.3.0.expand_conv.conv.weight'
     moved = (weights[f'backbone.{name}'] - expected.state_dict()[name]).abs().max()
     assert 0 < moved < 0.1
+
+
+def test_a_refused_training_leaves_the_config_beside_the_checkpoints(user):
+    config, name = 'configs/finetune/baseline_efficientnet_lite0.py', 'model.head.num_classes'
+    arguments = [config, '--work-dir', 'kept', '--cfg-options', *tiny(user)]
+    code, output = run_tool('train', *arguments, f'{name}=3', cwd=user)
+    assert code == 0
+    # Two lines a parameter.
+    log = next((user / 'kept').glob('*/*.log')).read_text()
+    assert 'paramwise_options -- ' in log and 'paramwise_options' not in output
+    dump = (user / 'kept' / 'baseline_efficientnet_lite0.py').read_text()
+    assert 'num_classes=3' in dump
+    code, output = run_tool('train', *arguments, f'{name}=2', cwd=user)
+    assert code == 1 and 'the training data have 3 classes' in output
+    assert (user / 'kept' / 'baseline_efficientnet_lite0.py').read_text() == dump
 
 
 def test_trivial_augment_changes_the_training_images_alone_and_keeps_their_colours():

@@ -11,6 +11,7 @@ import pytest
 from command_line import ROOT, run_tool
 from mmengine.registry import Registry
 
+from mmgradaug.launch import read_config
 from mmgradaug.terminal import Terminal
 
 CONFIG = 'configs/quickstart/digits_gradaug.py'
@@ -264,6 +265,13 @@ def test_a_config_that_cannot_be_read(text, says, tmp_path):
     first, second = output.splitlines()[-2:]
     assert first == f'{tmp_path}/mine.py cannot be read:'
     assert second.strip().startswith(says.format(tmp_path))
+
+
+def test_a_file_that_a_config_opens_is_not_told_as_its_base(tmp_path):
+    (tmp_path / 'base.py').write_text("table = open('labels.json').read()\n")
+    (tmp_path / 'mine.py').write_text("_base_ = 'base.py'\n")
+    with pytest.raises(FileNotFoundError, match='labels.json'):
+        read_config(tmp_path / 'mine.py')
 
 
 FOUND_BEFORE = [

@@ -13,7 +13,9 @@ from mmgradaug.checkpoint import newest_whole_checkpoint
 from mmgradaug.datasets import AnnotationCheckHook
 from mmgradaug.files import UserError
 from mmgradaug.launch import (
+    DumpConfigHook,
     add_common_arguments,
+    earlier_dump_kept,
     load_config,
     prepare_launch,
     require_checkpoint,
@@ -24,7 +26,7 @@ from mmgradaug.terminal import Terminal
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Train from a config.',
-        epilog='Example: python tools/train.py configs/gradaug_r50_imagenet.py --auto-scale-lr '
+        epilog='Example: %(prog)s configs/gradaug_r50_imagenet.py --auto-scale-lr '
         '--cfg-options train_dataloader.batch_size=32',
     )
     parser.add_argument('config', help='a config file, e.g. configs/gradaug_r50_imagenet.py')
@@ -87,9 +89,10 @@ def main() -> None:
     prepare_launch(cfg)
     terminal = Terminal(cfg, args.config)
     with terminal.short_error():
-        with terminal.building():
+        with terminal.building(), earlier_dump_kept(cfg):
             runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
         runner.register_hook(AnnotationCheckHook())
+        runner.register_hook(DumpConfigHook())
         runner.train()
 
 

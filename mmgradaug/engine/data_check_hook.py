@@ -109,8 +109,8 @@ class DataCheckHook(Hook):
         if classes is not None and outputs is not None and outputs != len(classes):
             yield (
                 f'the head has num_classes={outputs}, but the training data have {len(classes)} classes '
-                f'({_shown(classes)}): write num_classes={len(classes)} in the head and the '
-                'data_preprocessor, or other data'
+                f'({_shown(classes)}): write num_classes={len(classes)} in the head, and in the '
+                'data_preprocessor if it says it, or other data'
             )
         elif self.read_all:
             yield from wrong_annotations(dataset, outputs)

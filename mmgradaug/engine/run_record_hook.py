@@ -72,7 +72,8 @@ class RunRecordHook(Hook):
         if not is_main_process():
             return
         loader = runner.train_dataloader
-        batch = getattr(loader, 'batch_size', None) or 1
+        # A loader with a batch sampler of its own, ExactResumeHook's for instance, has no batch size.
+        batch = getattr(loader.batch_sampler, 'batch_size', None) or loader.batch_size or 1
         self._images = batch * get_world_size()
         self._length = max(1, math.ceil(runner.max_iters / POINTS))
         self._window = []

@@ -9,13 +9,13 @@ from typing import Any
 
 from mmgradaug.config_types import short_name
 from mmgradaug.files import UserError, read_json, short, write_json
-from mmgradaug.grids import Grid, show
+from mmgradaug.grids import show
 from mmgradaug.iteration_time import seconds_per_iteration
 from mmgradaug.subnets.presets import DECIDED, PRESETS, with_preset
 
 from .items import OTHERS, Item, prepare, select
 from .runs import RECORD, Run
-from .summary import number
+from .summary import cost_grid
 from .sweep import gpu_is_there
 
 KIND = 'cost'
@@ -39,34 +39,10 @@ def run(args: argparse.Namespace) -> None:
         ]
     for entry in entries:
         write_json(args.out / f'{entry["model"]["name"]}.json', entry)
-    rows = [
-        [
-            entry['model']['name'].partition('+setting=')[0],
-            entry['setting'],
-            f'{1000 * entry["seconds_per_iteration"]:.4g}',
-            f'{entry["peak_memory_mb"]:,.0f}',
-            str(entry['iterations_per_epoch']),
-            number(entry['minutes_per_epoch']),
-            number(entry['total_hours']),
-        ]
-        for entry in entries
-    ]
-    head = [
-        'config',
-        'setting',
-        'ms/iteration',
-        'MB',
-        'iterations/epoch',
-        'min/epoch',
-        'total hours',
-    ]
-    notes = (
-        f'Extrapolated from {args.iterations} iterations of {entries[0]["batch_size"]} images on '
-        f'{entries[0]["device"]}, after {WARM_UP} that were not timed; of one process, without evaluations.\n'
-        f'Memory: of the {entries[0]["memory_of"]}. Nothing was trained. Written to {short(args.out)}; '
-        'mmgradaug report puts it beside Table 2.'
+    show(cost_grid(entries))
+    print(
+        f'Written to {short(args.out)}; mmgradaug report shows it, rows of Table 2 beside the paper.'
     )
-    show(Grid('', head, rows, notes))
 
 
 def with_other_settings(item: Item) -> dict[str, Item]:

@@ -213,8 +213,12 @@ def prepare(
                 )
         item.cfg = cfg
         item.options = [*item.row.options, *chosen]
-        if 'run_record' not in (cfg.get('default_hooks') or {}):
+        hooks = cfg.get('default_hooks') or {}
+        if 'run_record' not in hooks:
             item.options.append('default_hooks.run_record.type=mmgradaug.RunRecordHook')
+        # A stock config keeps the checkpoint of every epoch, and a sweep has many runs.
+        if 'max_keep_ckpts' not in (hooks.get('checkpoint') or {'max_keep_ckpts': None}):
+            item.options.append('default_hooks.checkpoint.max_keep_ckpts=2')
 
 
 def ask_for_metrics(items: Sequence[Item]) -> None:
@@ -247,38 +251,48 @@ def merge(cfg: Any, options: Sequence[str]) -> None:
     cfg.merge_from_dict(parse_options(options))
 
 
-def partner_keys(key: str) -> list[str]:
-    """What the GradAug row of a plain baseline may be called."""
-    other = key.replace('baseline', 'gradaug')
-    return [other, f'{other}_imagenet']
-
-
 def equal_cost_items(items: Sequence[Item]) -> list[tuple[Item, Item, Item]]:
     """Plain, GradAug and, not yet prepared, plain at equal cost.
 
+    A baseline, by its name, goes with the GradAug row of that name. One plain config and one with GradAug go
+    together whatever they are called.
+
     Raises:
-        UserError: there is no baseline, or one without GradAug beside it.
+        UserError: there is no pair, or it is not clear which.
     """
     by_key = {item.key: item for item in items}
-    triples = []
-    for plain in items:
-        # The folder of a config may be called baseline too.
-        if 'baseline' not in plain.row.config.rsplit('/', 1)[-1]:
-            continue
-        wanted = partner_keys(plain.key)
-        gradaug = next((by_key[key] for key in wanted if key in by_key), None)
-        if gradaug is None:
+    # The folder of a config may be called baseline too.
+    baselines = [item for item in items if 'baseline' in item.row.config.rsplit('/', 1)[-1]]
+    pairs = []
+    for plain in baselines:
+        partner = plain.key.replace('baseline', 'gradaug')
+        pairs.append((plain, by_key.get(partner) or by_key.get(f'{partner}_imagenet')))
+    if not all(gradaug for _, gradaug in pairs) or not pairs:
+        gradaug_items = [item for item in items if _trains_by_gradaug(item)]
+        plain_items = baselines or [item for item in items if item not in gradaug_items]
+        if len(plain_items) != 1 or len(gradaug_items) != 1:
             raise UserError(
-                f'--equal-cost makes {plain.key} as expensive as {" or ".join(wanted)}, which must be '
-                'in the same sweep: name its table or config as well, and let --only leave it in'
+                '--equal-cost: which plain training is to be made as expensive as which GradAug training? '
+                f'Without GradAug: {_keys(plain_items)}. With it: {_keys(gradaug_items)}. Name one of each, or '
+                'call them X_baseline.py and X_gradaug.py; of a table let --only leave both in'
             )
-        triples.append((plain, gradaug, Item(plain.row, list(plain.tables), plain=plain)))
-    if not triples:
-        raise UserError(
-            '--equal-cost is for plain baselines, configs with "baseline" in their name, and there is '
-            'none among the rows'
-        )
-    return triples
+        pairs = [(plain_items[0], gradaug_items[0])]
+    return [
+        (plain, gradaug, Item(plain.row, list(plain.tables), plain=plain))
+        for plain, gradaug in pairs
+        if gradaug is not None
+    ]
+
+
+def _trains_by_gradaug(item: Item) -> bool:
+    """Before it is prepared."""
+    if not item.base.is_file():
+        return False
+    return bool((read_config(item.base).get('model') or {}).get('gradaug'))
+
+
+def _keys(items: Sequence[Item]) -> str:
+    return ', '.join(item.key for item in items) or 'none'
 
 
 def stretch(item: Item, source: Item, times: float) -> None:

@@ -69,11 +69,14 @@ def read_work_dirs(folders: Sequence[Path]) -> Found:
             )
     order = (OWN, SMALL, OTHER, PAPER)
     found.groups.sort(key=lambda group: order.index(group.badge))
-    for number, group in enumerate(found.groups, 1):
-        title = _title(group)
-        same = sum(g.title.startswith(title) for g in found.groups[: number - 1])
-        group.title = f'{title} ({same + 1})' if same else title
-        group.anchor = f'runs-{number}'
+    titles = [_title(group) for group in found.groups]
+    for number, (group, title) in enumerate(zip(found.groups, titles), 1):
+        group.anchor, group.title = f'runs-{number}', title
+        if titles.count(title) > 1:
+            labels = ', '.join(runs[0].label for runs in group.results.values())
+            group.title += f': {labels if len(labels) <= 60 else labels[:57] + "..."}'
+        same = sum(earlier.title.startswith(group.title) for earlier in found.groups[: number - 1])
+        group.title += f' ({same + 1})' if same else ''
     return found
 
 

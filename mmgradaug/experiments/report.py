@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from mmgradaug import pictures
 from mmgradaug.evaluation import shown
@@ -23,6 +23,7 @@ from .summary import (
     paper_grid,
     seconds_of,
     summary,
+    table2_grid,
     verdict,
 )
 from .tables import EQUAL_COST, TABLES, Table, baseline_of
@@ -65,21 +66,27 @@ def compose(found: Found, title: str) -> list[Part]:
         contents.append((f'{group.title} ({group.badge})', group.anchor))
         body += group_parts(group)
     table2 = next(table for table in TABLES if table.name == 'table2')
-    if found.evaluations.get('cost') or any(_has_run(table2, g) for g in found.groups):
-        contents.append((table2.title, 'cost'))
-        body += [heading(2, table2.short_title, 'cost'), grid(cost_grid(table2, found))]
+    rows = {row.key for row in table2.rows}
+    costs = found.evaluations.get('cost', [])
+    own_costs = [entry for entry in costs if entry['model']['name'] not in rows]
+    if len(own_costs) < len(costs) or any(_has_run(table2, g) for g in found.groups):
+        contents.append((table2.title, 'table2'))
+        body += [heading(2, table2.short_title, 'table2'), grid(table2_grid(table2, found))]
+    if own_costs:
+        contents.append(('Cost', 'cost'))
+        body += [heading(2, 'Cost', 'cost'), grid(cost_grid(own_costs))]
     for name, anchor, parts in evaluation_parts(found):
         contents.append((name, anchor))
         body += [heading(2, name, anchor), *parts]
     if found.left_out:
         contents.append((f'Left out: {len(found.left_out)} unfinished or other runs', 'left-out'))
-        rows = [
+        left_out = [
             [r.label, NOTHING if r.seed is None else str(r.seed), why, short(r.source)]
             for r, why in found.left_out
         ]
         head = ['run', 'seed', 'why', 'where']
         body += [heading(2, 'Left out', 'left-out')]
-        body.append(grid(Grid('Runs that no figure above counts', head, rows)))
+        body.append(grid(Grid('Runs that no figure above counts', head, left_out)))
     return [heading(1, title), dict(kind='contents', items=contents), *body]
 
 
@@ -234,9 +241,13 @@ def write(out: Path, files: dict[str, Any]) -> None:
             file.unlink()
 
 
-def write_report(work_dirs: Sequence[Path], out: Path, title: str) -> Found:
+def write_report(work_dirs: Sequence[Path], out: Path, title: Optional[str] = None) -> Found:
     """Read, and write. Raises UserError if there is nothing to report, or something else in its place."""
     found = read_work_dirs(work_dirs)
+    if title is None:
+        of_paper = any(_has_run(table, group) for table in TABLES for group in found.groups)
+        beside = " beside the paper's" if of_paper else ''
+        title = f'Runs of {", ".join(map(short, work_dirs))}{beside}'
     parts = compose(found, title)
     created = datetime.now().astimezone().isoformat(timespec='seconds')
     files: dict[str, Any] = {f'{p["name"]}.png': p['png'] for p in parts if p['kind'] == 'picture'}
@@ -248,7 +259,8 @@ def write_report(work_dirs: Sequence[Path], out: Path, title: str) -> Found:
 
 def run(args: argparse.Namespace) -> None:
     """The command."""
-    found = write_report(args.work_dirs, args.out, args.title)
+    out = args.out or args.work_dirs[0] / 'report'
+    found = write_report(args.work_dirs, out, args.title)
     rows = [
         [
             group.title,
@@ -261,4 +273,4 @@ def run(args: argparse.Namespace) -> None:
     rows += [[kind, '', str(len(results)), ''] for kind, results in found.evaluations.items()]
     rows.append(['left out', '', '', str(len(found.left_out))])
     show(Grid('', ['what', 'comparison', 'methods', 'runs'], rows))
-    print(f'Report: {short(args.out / "index.html")} and report.md beside it')
+    print(f'Report: {short(out / "index.html")} and report.md beside it')

@@ -104,10 +104,10 @@ class Group:
                 if row.key == base and (found := baseline_of(row, table)) is not None:
                     if found.key in self.results:
                         return found.key
-        namesake = base.replace('gradaug', 'baseline')
-        if namesake in self.results:
-            return namesake
         plain = [k for k, runs in self.results.items() if _may_be_plain(k, runs)]
+        namesake = base.replace('gradaug', 'baseline')
+        if namesake in plain and 'baseline' in namesake:
+            return namesake
         named = [k for k in plain if 'baseline' in k or 'plain' in k]
         return (named or plain)[0] if len(named or plain) == 1 else None
 

@@ -19,7 +19,13 @@ def number(value: Optional[float], deviation: Optional[float] = None, digits: in
 
 
 def signed(value: Optional[float]) -> str:
-    return NOTHING if value is None else f'{value:+.2f}'.replace('-', '−')
+    # No negative zero.
+    return NOTHING if value is None else f'{round(value, 2) + 0.0:+.2f}'.replace('-', '−')
+
+
+def three_digits(value: float) -> str:
+    """Three digits that count, without a power of ten."""
+    return f'{value:,.0f}' if value >= 100 else f'{value:.3g}'
 
 
 def difference_in_cell(found: Optional[Difference], seeds: int) -> str:
@@ -126,7 +132,7 @@ def _time(results: Sequence[Result], plain: Sequence[Result]) -> str:
     if seconds is None:
         return NOTHING
     times = f' ({seconds / of_plain:.2f}×)' if of_plain else ''
-    return f'{1000 * seconds:.3g}{times}'
+    return f'{three_digits(1000 * seconds)}{times}'
 
 
 def _memory(results: Sequence[Result]) -> str:
@@ -160,8 +166,10 @@ def verdict(group: Group) -> str:
 
 
 def _sentence(label: str, found: Difference, what: str, name: str) -> str:
-    direction = 'above' if found.mean >= 0 else 'below'
+    direction = 'above' if found.mean > 0 else 'below'
     text = f'{label} is {abs(found.mean):.1f} points of {name} {direction} {what}'
+    if not round(found.mean, 1):
+        text = f'{label} is level with {what} in {name}'
     if not found.pairs:
         return f'{text}; they have no common seed.'
     text += f' (better with {found.better} of {found.pairs} seeds'
@@ -218,7 +226,40 @@ def _paper_row(row: Row, table: Table, group: Group, metrics: Sequence[str]) -> 
     ]
 
 
-def cost_grid(table: Table, found: Found) -> Grid:
+def cost_grid(entries: Sequence[dict[str, Any]]) -> Grid:
+    """What ``mmgradaug cost`` measured."""
+    rows = [
+        [
+            entry['model']['name'].partition('+setting=')[0],
+            entry.get('setting', ''),
+            three_digits(1000 * entry['seconds_per_iteration']),
+            f'{entry["peak_memory_mb"]:,.0f}',
+            str(entry['iterations_per_epoch']),
+            three_digits(entry['minutes_per_epoch']),
+            three_digits(entry['total_hours']),
+            f'{entry["iterations"]} iterations of {entry["batch_size"]} images, {entry["device"]}',
+        ]
+        for entry in entries
+    ]
+    head = [
+        'config',
+        'setting',
+        'ms/iteration',
+        'MB',
+        'iterations/epoch',
+        'min/epoch',
+        'total hours',
+        'timed',
+    ]
+    kinds = ' or '.join(dict.fromkeys(entry.get('memory_of', 'process') for entry in entries))
+    notes = (
+        'Extrapolated: nothing was trained. Of one process, without evaluations and the first iterations. '
+        f'Memory: of the {kinds}.'
+    )  # fmt: skip
+    return Grid('', head, rows, notes)
+
+
+def table2_grid(table: Table, found: Found) -> Grid:
     """Table 2: from runs of the paper's setting where there are any, else extrapolated."""
     head = ['method']
     for whose in ('paper', 'ours'):
@@ -251,8 +292,8 @@ def _extrapolated(entry: dict[str, Any]) -> list[str]:
     return [
         str(entry['epochs'] or NOTHING),
         f'{entry["peak_memory_mb"]:,.0f} MB',
-        number(entry['minutes_per_epoch']),
-        number(entry['total_hours']),
+        three_digits(entry['minutes_per_epoch']),
+        three_digits(entry['total_hours']),
         NOTHING,
         f'extrapolated from {entry["iterations"]} iterations, {entry["device"]}',
     ]

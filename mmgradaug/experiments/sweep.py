@@ -206,7 +206,7 @@ class Sweep:
         self.write()
         unit, length = longer.length
         return (
-            f'{gradaug.key} took {ratio:.2f} times as long an iteration as {plain.key} (median), so '
+            f'So far an iteration of {gradaug.key} took {ratio:.2f} times as long as one of {plain.key} (median), so '
             f'plain training at equal cost gets {length} {unit}.'
         )
 

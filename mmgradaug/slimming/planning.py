@@ -127,13 +127,14 @@ def _make_plan(
                 f'{type(model).__name__} has no channels that could be narrowed, so every sub-network '
                 'would be the full network'
             )
+        modes = (True, False) if _evaluation_differs(trial, trace) else (True,)
         probed = dict.fromkeys([*PROBE_WIDTHS, *widths] if plan.has_parts else PROBE_WIDTHS[:1])
         for width in probed:
             kept = plan.kept(width)
             # To compare, two of each: of one channel nothing can be told from a dimension without channels.
             two = Kept([max(n, min(2, size)) for n, size in zip(kept.numbers, plan.runs)])
-            for number, training in enumerate((True, False)):
-                trial.train(training)
+            for number, mode in enumerate(modes):
+                trial.train(mode)
                 run = partial(check_subnetwork, trial, arguments, forward, plan, trace, number)
                 for each in (two, kept) if two.numbers != kept.numbers else (kept,):
                     check = partial(run, each, compare=each.numbers == two.numbers)
@@ -142,6 +143,17 @@ def _make_plan(
     plan.example, plan.forward = arguments, forward
     plan.forget_trace()
     return plan
+
+
+def _evaluation_differs(model: nn.Module, trace: Trace) -> bool:
+    """Whether a network does something else in evaluation mode than in training, but for dropout and drop path."""
+    left_out = {n for n, m in model.named_modules() if type(m).__name__.startswith('Drop')}
+    # The first result: a batch norm gives its statistics in training alone.
+    training, evaluation = (
+        [(s.operation, s.module, s.shapes[0]) for s in steps if s.module not in left_out]
+        for steps in trace.steps
+    )
+    return training != evaluation
 
 
 def check_sizes(model: nn.Module, plan: ChannelPlan, sizes: Sequence[tuple[int, int]]) -> None:

@@ -66,6 +66,12 @@ def record(work_dir):
     return json.loads((work_dir / RECORD).read_text())
 
 
+@pytest.mark.parametrize('hooks', [[], [dict(type='mmgradaug.ExactResumeHook')]])
+def test_images_seen(hooks, tmp_path):
+    Runner.from_cfg(config(tmp_path, custom_hooks=hooks)).train()
+    assert record(tmp_path)['images_seen'] == 120
+
+
 def test_a_training_by_iterations(tmp_path):
     runner = Runner.from_cfg(config(tmp_path))
     runner.train()

@@ -11,7 +11,7 @@ from made_up_runs import record, write
 from mmgradaug.experiments.reading import differences, read_work_dirs, reference, result_of
 from mmgradaug.experiments.report import compose
 from mmgradaug.experiments.results import OTHER, OWN, PAPER, SMALL, Difference, difference
-from mmgradaug.experiments.summary import cost_grid, paper_grid, summary, verdict
+from mmgradaug.experiments.summary import paper_grid, signed, summary, table2_grid, verdict
 from mmgradaug.experiments.tables import ROWS, TABLES
 
 TABLE = {table.name: table for table in TABLES}
@@ -41,6 +41,26 @@ def test_own_configs_get_a_table_of_their_own(tmp_path):
         group
     )
     assert 'better with 3 of 3 seeds' in verdict(group)
+
+
+def test_what_trains_by_gradaug_is_told_by_the_config_not_by_its_name(tmp_path):
+    for name, top1 in (('plain', 60.0), ('ours', 63.0)):
+        made = record(top1, gradaug=name == 'ours', config_file=f'{name}.py')
+        write(tmp_path / name, made)
+    (group,) = read_work_dirs([tmp_path]).groups
+    assert [row[0] for row in summary(group).rows] == ['plain', 'ours']
+    assert 'ours is 3.0 points of top-1 above plain training' in verdict(group)
+    (alone,) = read_work_dirs([tmp_path / 'ours']).groups
+    assert verdict(alone) == 'No GradAug run beside a plain one.'
+    # Other plain methods are measured by the one that is called so.
+    write(tmp_path / 'more', record(61.5, config_file='mixup.py'))
+    (group,) = read_work_dirs([tmp_path]).groups
+    found = {row[0]: row[summary(group).head.index('to plain')] for row in summary(group).rows}
+    assert found == {'plain': '–', 'ours': '+3.00 (1 pair)', 'mixup': '+1.50 (1 pair)'}
+
+
+def test_no_difference_has_no_sign():
+    assert signed(-0.001) == '+0.00' and signed(-0.01) == '−0.01'
 
 
 def test_own_runs_stand_before_the_papers_tables(tmp_path):
@@ -171,10 +191,10 @@ def test_table_2_is_measured_or_marked(tmp_path):
     entry = dict(
         kind='cost', model=dict(name='gradaug_r50_imagenet'), seconds_per_iteration=0.5, peak_memory_mb=9000,
         memory_of='GPU', iterations=20, iterations_per_epoch=2502, epochs=120, minutes_per_epoch=20.85,
-        total_hours=41.7, device='GPU X',
+        total_hours=41.7, batch_size=512, device='GPU X',
     )  # fmt: skip
     (tmp_path / 'cost.json').write_text(json.dumps(entry))
-    grid = cost_grid(TABLE['table2'], read_work_dirs([tmp_path]))
+    grid = table2_grid(TABLE['table2'], read_work_dirs([tmp_path]))
     rows = {row[0]: dict(zip(grid.head, row)) for row in grid.rows}
     mixup = rows['Mixup, 200 epochs']
     assert (mixup['ours: epochs'], mixup['ours: min/epoch'], mixup['ours: hours']) == (
@@ -186,9 +206,22 @@ def test_table_2_is_measured_or_marked(tmp_path):
     ours = rows['GradAug, 120 epochs']
     assert (
         ours['ours is'] == 'extrapolated from 20 iterations, GPU X'
-        and ours['ours: hours'] == '41.70'
+        and ours['ours: hours'] == '41.7'
     )
     assert rows['CutMix, 300 epochs']['ours: hours'] == '–'
+
+
+def test_the_cost_of_an_own_config_is_no_row_of_table_2(tmp_path):
+    entry = dict(
+        kind='cost', model=dict(name='mine+setting=economy'), setting='economy', seconds_per_iteration=1.2345,
+        peak_memory_mb=9000, memory_of='process', iterations=20, iterations_per_epoch=10, epochs=1,
+        minutes_per_epoch=0.2058, total_hours=0.00343, batch_size=8, device='CPU',
+    )  # fmt: skip
+    (tmp_path / 'cost.json').write_text(json.dumps(entry))
+    parts = compose(read_work_dirs([tmp_path]), 'Title')
+    assert [p['text'] for p in parts if p['kind'] == 'heading'] == ['Title', 'Cost']
+    (row,) = next(p['grid'].rows for p in parts if p['kind'] == 'grid')
+    assert row[:4] == ['mine', 'economy', '1,234', '9,000'] and row[5:7] == ['0.206', '0.00343']
 
 
 def test_kept_results_of_earlier_versions_are_read():

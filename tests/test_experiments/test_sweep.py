@@ -135,7 +135,26 @@ def test_equal_cost_stretches_the_schedule_by_the_measured_ratio(tool, pair, tmp
     assert len(starts(tmp_path, 'baseline_a+equal_cost')) == 1
     assert len(starts(tmp_path, 'baseline_a+equal_cost', 1)) == 1
     assert tool(pair[0], '--equal-cost') == 1
-    assert 'gradaug_a or gradaug_a_imagenet, which must be in the same' in capsys.readouterr().err
+    assert 'Without GradAug: baseline_a. With it: none.' in capsys.readouterr().err
+
+
+def test_equal_cost_of_two_configs_of_any_name(tool, pair, tmp_path, capsys):
+    plain, ours = (path.rename(tmp_path / name) for path, name in zip(pair, ('a.py', 'b.py')))
+    assert tool(ours, plain, '--equal-cost') == 0
+    assert record(tmp_path, 'a+equal_cost')['iterations'] == 60
+    assert 'b is 1.0 points of top-1 above plain training at equal cost' in capsys.readouterr().out
+    (tmp_path / 'c.py').write_text(GRADAUG)
+    assert tool(plain, ours, tmp_path / 'c.py', '--equal-cost') == 1
+    assert 'Without GradAug: a. With it: b, c. Name one of each' in capsys.readouterr().err
+
+
+def test_a_sweep_keeps_two_checkpoints_a_run_unless_the_config_says(tool, pair, tmp_path):
+    hook = "default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=1{}))\n"
+    pair[0].write_text(PLAIN + hook.format(''))
+    pair[1].write_text(GRADAUG + hook.format(', max_keep_ckpts=7'))
+    assert tool(*pair) == 0
+    keep = 'default_hooks.checkpoint.max_keep_ckpts=2'
+    assert keep in options(tmp_path, 'baseline_a') and keep not in options(tmp_path, 'gradaug_a')
 
 
 def test_equal_cost_needs_what_it_is_compared_with(tool, pair, tmp_path, capsys):

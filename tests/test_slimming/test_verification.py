@@ -8,6 +8,7 @@ from mmgradaug import GradAug, Identity
 from mmgradaug.slimming import (
     SlimmingError,
     plan_channels,
+    planning,
     residual_blocks,
     subnetwork,
 )
@@ -75,6 +76,38 @@ def test_positions_that_mean_something_else_are_refused_or_right(change):
 def test_these_are_refused(change):
     with pytest.raises(SlimmingError, match='cannot be slimmed'):
         plan_channels(Between(change).double(), X)
+
+
+@pytest.mark.parametrize('change', [normalised_in_four_groups, gated_by_the_last_but_one])
+@pytest.mark.parametrize('mode', [True, False], ids=['training', 'evaluation'])
+def test_these_are_refused_in_either_mode(change, mode):
+    class InOneMode(Between):
+        def forward(self, x):
+            y = nn.functional.relu(self.a(x))
+            return self.b(self.change(y) if self.training is mode else y)
+
+    with pytest.raises(SlimmingError, match='cannot be slimmed'):
+        plan_channels(InOneMode(change).double(), X)
+
+
+@pytest.mark.parametrize(
+    ('rate', 'tried'), [(0.0, 1), (0.5, 1), (None, 2)], ids=['plain', 'dropout', 'another one']
+)
+def test_evaluation_is_tried_where_it_does_something_else(rate, tried, monkeypatch):
+    class Network(Between):
+        def forward(self, x):
+            y = self.a(x)
+            return self.b(y.sigmoid() if rate is None and self.training else self.change(y))
+
+    runs = []
+    original = planning.check_subnetwork
+    monkeypatch.setattr(
+        planning,
+        'check_subnetwork',
+        lambda *args, **more: runs.append(1) or original(*args, **more),
+    )
+    plan_channels(Network(nn.Dropout(rate or 0.0)).double(), X)
+    assert len(runs) == tried
 
 
 def test_outputs_that_cannot_be_seen_are_refused_and_mappings_are_seen():
