@@ -73,7 +73,8 @@ def read_work_dirs(folders: Sequence[Path]) -> Found:
     for number, (group, title) in enumerate(zip(found.groups, titles), 1):
         group.anchor, group.title = f'runs-{number}', title
         if titles.count(title) > 1:
-            labels = ', '.join(runs[0].label for runs in group.results.values())
+            methods = [runs[0].label for k, runs in group.results.items() if EQUAL_COST not in k]
+            labels = ', '.join(methods)
             group.title += f': {labels if len(labels) <= 60 else labels[:57] + "..."}'
         same = sum(earlier.title.startswith(group.title) for earlier in found.groups[: number - 1])
         group.title += f' ({same + 1})' if same else ''
@@ -206,10 +207,7 @@ def _circumstances(record: dict[str, Any]) -> str:
     versions = ', '.join(f'{k} {v}' for k, v in record['versions'].items())
     commit = record['commit'] or 'not from a checkout'
     dirty = ' with changed files' if record['dirty'] else ''
-    return (
-        f'{describe(record["config"], with_length=True)}; {record["world_size"]} x {record["device"]}; '
-        f'{versions}; commit {commit}{dirty}; {record["started"]} to {record["updated"]}'
-    )
+    return f'{record["world_size"]} x {record["device"]}; {versions}; commit {commit}{dirty}'
 
 
 def _key_of(stem: str, config: dict[str, Any]) -> str:
@@ -343,9 +341,9 @@ def describe(config: dict[str, Any], with_length: bool = False) -> str:
     if with_length:
         loop = config.get('train_cfg') or {}
         parts.append(f'{loader.get("batch_size")} images an iteration and process')
-        for key, unit in (('max_epochs', 'epochs'), ('max_iters', 'iterations')):
+        for key, unit in (('max_epochs', 'epoch'), ('max_iters', 'iteration')):
             if key in loop:
-                parts.append(f'{loop[key]} {unit}')
+                parts.append(f'{loop[key]} {unit}{"" if loop[key] == 1 else "s"}')
     return ', '.join(parts)
 
 

@@ -102,16 +102,22 @@ def group_parts(group: Group) -> list[Part]:
         parts += [heading(3, table.title), grid(paper_grid(table, group))]
         if table.axes:
             parts += figure2(table, group)
-    described: dict[str, list[str]] = {}
-    for key, results in group.results.items():
-        words = describe(results[0].config, with_length=True)
+    described = [
+        (label_of(group, key), describe(results[0].config, with_length=True))
+        for key, results in group.results.items()
+    ]
+    names_of: dict[str, list[str]] = {}  # what is true of several runs is said once
+    for name, words in [*described, *group.facts]:
         if words:
-            described.setdefault(words, []).append(label_of(group, key))
-    facts = [(', '.join(names), words) for words, names in described.items()]
-    facts += group.facts
+            names_of.setdefault(words, []).append(name)
+    facts = [(_joined(names), words) for words, names in names_of.items()]
     if facts:
         parts.append(dict(kind='facts', title='What was run, and how', facts=facts))
     return parts
+
+
+def _joined(names: Sequence[str]) -> str:
+    return ', '.join(names) if len(names) <= 4 else f'{names[0]}, and {len(names) - 1} others'
 
 
 def curves(group: Group) -> list[Part]:

@@ -124,7 +124,10 @@ def _length(results: Sequence[Result]) -> str:
     ends = [f'{length:,}' for length in dict.fromkeys([*lengths[:1], *lengths[-1:]])]
     epochs = {result.epochs for result in results} - {None}
     text = ' to '.join(ends) or NOTHING
-    return f'{text} ({epochs.pop()} epochs)' if len(epochs) == 1 else text
+    if len(epochs) != 1:
+        return text
+    number = epochs.pop()
+    return f'{text} ({number} epoch{"" if number == 1 else "s"})'
 
 
 def _time(results: Sequence[Result], plain: Sequence[Result]) -> str:
@@ -168,8 +171,8 @@ def verdict(group: Group) -> str:
 def _sentence(label: str, found: Difference, what: str, name: str) -> str:
     direction = 'above' if found.mean > 0 else 'below'
     text = f'{label} is {abs(found.mean):.1f} points of {name} {direction} {what}'
-    if not round(found.mean, 1):
-        text = f'{label} is level with {what} in {name}'
+    if not round(found.mean, 1) and found.error is not None:
+        return f'{label} is level with {what} in {name} (standard error {found.error:.1f}).'
     if not found.pairs:
         return f'{text}; they have no common seed.'
     text += f' (better with {found.better} of {found.pairs} seeds'
