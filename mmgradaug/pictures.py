@@ -1,7 +1,7 @@
 """Curves of several methods or models beside one another, in one colour a method throughout the project."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
@@ -18,11 +18,12 @@ Look = dict[str, Any]
 
 
 class Line(NamedTuple):
-    """A curve: a name for the legend, points (x, y), and deviations of y for a band."""
+    """A curve: a name for the legend, points (x, y), deviations of y for a band, and whether it is GradAug's."""
 
     name: str
     points: Sequence[tuple[float, float]]
     deviations: Optional[Sequence[float]] = None
+    is_gradaug: bool = False
 
 
 class Panel(NamedTuple):
@@ -34,14 +35,19 @@ class Panel(NamedTuple):
     log: bool = False
 
 
-def looks(names: Sequence[str]) -> dict[str, Look]:
-    """Colour, dashes and marker by name: the same methods look the same in every picture."""
+def looks(names: Sequence[str], gradaug: Collection[str] = ()) -> dict[str, Look]:
+    """Colour, dashes and marker by name: the same methods look the same in every picture.
+
+    Args:
+        gradaug: names of GradAug's methods that have no "gradaug" in them.
+    """
     found: dict[str, Look] = {}
     spare = 0
     for name in dict.fromkeys(names):
         low = name.lower()
         if low in ('gradaug', 'with gradaug') or (
-            'gradaug' in low and not any('gradaug' in n.lower() for n in found)
+            (name in gradaug or 'gradaug' in low)
+            and not any(look['color'] == GRADAUG for look in found.values())
         ):
             found[name] = dict(color=GRADAUG, linestyle='-', marker=MARKERS[0])
         elif 'equal cost' in low and not any(x['color'] == EQUAL_COST for x in found.values()):
@@ -91,8 +97,8 @@ def panels(
         squeeze=False,
         layout='constrained',
     )
-    names = [line.name for part in parts for line in part.lines]
-    styles = looks(names)
+    lines = [line for part in parts for line in part.lines]
+    styles = looks([line.name for line in lines], {x.name for x in lines if x.is_gradaug})
     handles: dict[str, Any] = {}
     for axis, part in zip(axes.flat, parts):
         for line in part.lines:
@@ -110,6 +116,8 @@ def panels(
         axis.grid(alpha=0.3)
         if part.log:
             axis.set_yscale('log')
+            for set_formatter in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
+                set_formatter(_log_formatter())
         elif from_zero:
             axis.set_ylim(bottom=0)
     for axis in axes.flat[len(parts) :]:
@@ -129,6 +137,17 @@ def panels(
         frameon=False,
     )
     return figure
+
+
+def _log_formatter() -> Any:
+    """For a logarithmic axis: 0.3 and 4.2 instead of powers of ten."""
+    from matplotlib.ticker import LogFormatterSciNotation
+
+    class Formatter(LogFormatterSciNotation):
+        def __call__(self, x: float, pos: Any = None) -> str:
+            return f'{x:g}' if super().__call__(x, pos) else ''
+
+    return Formatter(labelOnlyBase=False, minor_thresholds=(2, 0.4))
 
 
 def save(figure: Any, file: Path) -> None:

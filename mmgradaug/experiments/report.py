@@ -13,7 +13,7 @@ from mmgradaug.grids import Grid, as_markdown, show
 from mmgradaug.pictures import Line, Panel
 
 from .reading import describe, read_work_dirs
-from .results import Found, Group, mean_curve
+from .results import OWN, Found, Group, mean_curve
 from .summary import (
     NOTHING,
     cost_grid,
@@ -150,7 +150,8 @@ def curves(group: Group) -> list[Part]:
     caption = f'Means of {seeds}; bands: one deviation.' if counts != [1] else 'One seed.'
     if len(group.results) > MOST_CURVES:
         caption += f' The first {MOST_CURVES} of {len(group.results)} methods.'
-    figure = pictures.panels(shown_panels, x_label, group.badge)
+    title = group.title if group.badge == OWN else group.badge
+    figure = pictures.panels(shown_panels, x_label, title)
     return [picture(figure, f'{group.anchor}-curves', caption)]
 
 
@@ -160,7 +161,9 @@ def _lines(group: Group, keys: Sequence[str], costs: dict[str, float], of: Any) 
         points = mean_curve([of(result) for result in group.results[key]])
         if len(points) > 1:
             line = [(costs[key] * x, y) for x, y, _ in points]
-            lines.append(Line(label_of(group, key), line, [d for _, _, d in points]))
+            deviations = [d for _, _, d in points]
+            is_gradaug = group.results[key][0].is_gradaug
+            lines.append(Line(label_of(group, key), line, deviations, is_gradaug))
     return lines
 
 
