@@ -174,7 +174,7 @@ def earlier_dump_kept(cfg: Config) -> Iterator[None]:
     dump = Path(cfg.work_dir) / Path(cfg.filename).name
     earlier = dump.read_bytes() if is_main_process() and dump.is_file() else None
     yield
-    if earlier is not None:
+    if earlier is not None and is_main_process():  # before, all of Slurm's and MPI's were
         dump.write_bytes(earlier)
 
 

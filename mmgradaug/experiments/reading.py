@@ -69,16 +69,22 @@ def read_work_dirs(folders: Sequence[Path]) -> Found:
             )
     order = (OWN, SMALL, OTHER, PAPER)
     found.groups.sort(key=lambda group: order.index(group.badge))
-    titles = [_title(group) for group in found.groups]
-    for number, (group, title) in enumerate(zip(found.groups, titles), 1):
-        group.anchor, group.title = f'runs-{number}', title
-        if titles.count(title) > 1:
-            methods = [runs[0].label for k, runs in group.results.items() if EQUAL_COST not in k]
-            labels = ', '.join(methods)
-            group.title += f': {labels if len(labels) <= 60 else labels[:57] + "..."}'
-        same = sum(earlier.title.startswith(group.title) for earlier in found.groups[: number - 1])
-        group.title += f' ({same + 1})' if same else ''
+    short_titles = [_title(group) for group in found.groups]
+    titles = [
+        title if short_titles.count(title) == 1 else f'{title}: {_methods(group)}'
+        for title, group in zip(short_titles, found.groups)
+    ]
+    for index, (group, title) in enumerate(zip(found.groups, titles)):
+        same = titles[:index].count(title)
+        group.title = f'{title} ({same + 1})' if same else title
+        group.anchor = f'runs-{index + 1}'
     return found
+
+
+def _methods(group: Group) -> str:
+    labels = [runs[0].label for key, runs in group.results.items() if EQUAL_COST not in key]
+    text = ', '.join(labels)
+    return text if len(text) <= 60 else f'{text[:57]}...'
 
 
 def _read_file(file: Path, found: Found) -> bool:

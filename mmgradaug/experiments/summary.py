@@ -258,7 +258,7 @@ def cost_grid(entries: Sequence[dict[str, Any]]) -> Grid:
     notes = (
         'Extrapolated: nothing was trained. Of one process, without evaluations and the first iterations. '
         f'Memory: of the {kinds}.'
-    )  # fmt: skip
+    )
     return Grid('', head, rows, notes)
 
 

@@ -59,6 +59,16 @@ def test_what_trains_by_gradaug_is_told_by_the_config_not_by_its_name(tmp_path):
     assert found == {'plain': '–', 'ours': '+3.00 (1 pair)', 'mixup': '+1.50 (1 pair)'}
 
 
+def test_groups_of_one_title_are_told_apart_by_their_methods(tmp_path):
+    for depth, name in ((18, 'ft'), (34, 'ft_more'), (50, 'ft')):
+        config = record(60.0)['config']
+        config['model']['backbone']['depth'] = depth
+        write(tmp_path / str(depth), record(60.0, config=config, config_file=f'{name}.py'))
+    titles = [group.title for group in read_work_dirs([tmp_path]).groups]
+    ft = 'ResNet on Digits: ft'
+    assert titles == [ft, f'{ft}_more', f'{ft} (2)']
+
+
 def test_no_difference_has_no_sign():
     assert signed(-0.001) == '+0.00' and signed(-0.01) == '−0.01'
 
