@@ -217,7 +217,8 @@ def prepare(
         if 'run_record' not in hooks:
             item.options.append('default_hooks.run_record.type=mmgradaug.RunRecordHook')
         # A stock config keeps the checkpoint of every epoch, and a sweep has many runs.
-        if 'max_keep_ckpts' not in (hooks.get('checkpoint') or {'max_keep_ckpts': None}):
+        checkpoint = hooks.get('checkpoint')
+        if checkpoint and 'max_keep_ckpts' not in checkpoint:
             item.options.append('default_hooks.checkpoint.max_keep_ckpts=2')
 
 
