@@ -36,6 +36,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional
 
+import measuring
 import numpy as np
 import torch
 from search import Job, difference, filled, read_lines, record, run_queue
@@ -403,7 +404,6 @@ class Task:
 
     def cost(self, network: str, method: str, iterations: int = 12) -> float:
         """Operations of an iteration over a plain one's, the mean of the first so many and both data sets."""
-        from torch.utils.flop_counter import FlopCounterMode
 
         class NoUpdate:
             current_pass = None
@@ -430,16 +430,19 @@ class Task:
                 settings = METHODS[each]
                 job = dict(dataset=dataset, network=network, seed=0)
                 model = self.build(job, settings)
-                counter = FlopCounterMode(display=False)
                 batches = self.batches(self.images(dataset, 'train')[:10], 0, iterations)
-                with counter:
+
+                def run(
+                    model: Any = model, settings: Any = settings, batches: Any = batches
+                ) -> None:
                     for i, batch in enumerate(batches):
                         if settings.get('gradaug'):
                             model.announce_iteration(0, i, True)
                             model.train_step(batch, NoUpdate())
                         else:
                             self.plain_step(model, batch, NoUpdate())
-                operations[each] = counter.get_total_flops()
+
+                operations[each] = measuring.flops(run)
             ratios.append(operations[method] / operations['plain'])
         return round(statistics.mean(ratios), 2)
 

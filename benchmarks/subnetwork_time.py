@@ -11,11 +11,11 @@ Example: python benchmarks/subnetwork_time.py --widths 0.9 0.875
 import argparse
 import time
 
+import measuring
 import torch
 import torch.nn.functional as F
 from step_time import build, resnet
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from mmgradaug.slimming import extract_subnetwork, subnetwork
 
@@ -74,11 +74,10 @@ def main() -> None:
                     else:
                         forward_and_backward(network, images)
                     best[name] = min(best[name], time.perf_counter() - start)
-            flops = []
-            for network in (small, plain):
-                with FlopCounterMode(display=False) as counter:
-                    forward_and_backward(network, images)
-                flops.append(counter.get_total_flops())
+            flops = [
+                measuring.flops(lambda n=network, x=images: forward_and_backward(n, x))
+                for network in (small, plain)
+            ]
             print(
                 f'{width:6.3f}{size:8}{best["sub"]:9.3f}{best["small"]:9.3f}{best["full"]:9.3f}'
                 f'{best["sub"] / best["small"]:11.3f}{best["small"] / best["full"]:12.3f}'
