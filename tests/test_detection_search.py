@@ -78,8 +78,8 @@ def test_methods_of_equal_cost():
         return detection_search.iterations_of(dict(method=method, network='lite0', budget=400))
 
     assert iterations('plain') == 400 and iterations('plain-long') == 800
-    assert iterations('gradaug') == iterations('plain-short') == round(400 / 3.11)
-    assert iterations('gradaug-long') == round(800 / 3.11)
+    assert iterations('gradaug') == iterations('plain-short') == round(400 / 3.36)
+    assert iterations('gradaug-long') == round(800 / 3.36)
     # A pass of n = 1 is of uniform width, two of n = 3's are and one of the smallest.
     uniform = (1 + 0.9 + 0.81) / 3
     one_pass = 2.11 / (2 * uniform + 0.81) * uniform
