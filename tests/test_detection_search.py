@@ -82,7 +82,7 @@ def test_methods_of_equal_cost():
     assert iterations('gradaug-long') == round(800 / 3.36)
     # A pass of n = 1 is of uniform width, two of n = 3's are and one of the smallest.
     uniform = (1 + 0.9 + 0.81) / 3
-    one_pass = 2.11 / (2 * uniform + 0.81) * uniform
+    one_pass = 2.36 / (2 * uniform + 0.81) * uniform
     assert iterations('economy') == pytest.approx(400 / (1 + one_pass / 2), abs=2)
 
 
