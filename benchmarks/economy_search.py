@@ -235,7 +235,10 @@ class Job:
 class Trainer:
     """One run, iteration by iteration."""
 
-    def __init__(self, job: Job, images: Images, device: torch.device, channels_last: bool) -> None:
+    def __init__(
+        self, job: Job, images: Images, device: torch.device, channels_last: bool, bf16: bool = False
+    ) -> None:
+        self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
         self.job, self.task, self.variant = job, TASKS[job.dataset], VARIANTS[job.variant]
         task, variant = self.task, self.variant
         self.device, self.size = device, task.sizes[0]
@@ -322,7 +325,8 @@ class Trainer:
 
     def step(self) -> dict[str, Any]:
         images, labels = self.batch()
-        losses = self.gradaug.backward(images, labels, F.cross_entropy)
+        with self.autocast:
+            losses = self.gradaug.backward(images, labels, F.cross_entropy)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.scheduler.step()
@@ -349,9 +353,12 @@ class Trainer:
         return total / self.job.plain_iterations
 
 
-def prepare(folder: str, channels_last: bool) -> Callable[[dict[str, Any]], dict[str, Any]]:
+def prepare(
+    folder: str, channels_last: bool, bf16: bool, weights: Optional[Path]
+) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """What runs a job in a process of a search."""
     device = setup()
+    machine = torch.cuda.get_device_name() if device.type == 'cuda' else 'CPU'
 
     @functools.cache
     def images(dataset: str) -> Images:
@@ -359,18 +366,28 @@ def prepare(folder: str, channels_last: bool) -> Callable[[dict[str, Any]], dict
 
     def train(values: dict[str, Any]) -> dict[str, Any]:
         job = Job(**values)
-        trainer = Trainer(job, images(job.dataset), device, channels_last)
+        trainer = Trainer(job, images(job.dataset), device, channels_last, bf16)
         while trainer.iteration < trainer.iterations:
             losses = trainer.step()
+        if weights is not None:
+            save_weights(trainer.model, weights, job)
         return dict(
             iterations=trainer.iterations,
             top1=trainer.test(images(job.dataset)),
             loss_full=float(losses['loss_full']),
             flops=trainer.relative_cost(),
-            machine=torch.cuda.get_device_name() if device.type == 'cuda' else 'CPU',
+            machine=f'{machine}, bf16' if bf16 else machine,
         )
 
     return train
+
+
+def save_weights(model: nn.Module, folder: Path, job: Job) -> None:
+    """As a file that says its run in its name; :mod:`representation` reads it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    augmented = '-augmented' if job.augment else ''
+    name = f'{job.dataset}-{job.labels}{augmented}-{job.variant}-{job.seed}.pth'
+    torch.save(model.state_dict(), folder / name.replace(' ', '_'))
 
 
 def setup() -> torch.device:
@@ -409,7 +426,7 @@ def search(args: argparse.Namespace) -> None:
         run_queue(
             [vars(job) for job in jobs_of(args)],
             prepare,
-            (folder, args.channels_last),
+            (folder, args.channels_last, args.bf16, args.weights),
             args.out,
             processes=args.processes,
             seconds=args.seconds,
@@ -775,6 +792,10 @@ def parse(arguments: Optional[list[str]] = None) -> argparse.Namespace:
     )
     parser.add_argument('--turns', type=int, default=15, help='of time')
     parser.add_argument('--channels-last', action='store_true')
+    parser.add_argument('--bf16', action='store_true', help='of train: autocast, the test in fp32')
+    parser.add_argument(
+        '--weights', type=Path, help='of train: save the trained networks in this folder'
+    )
     return parser.parse_args(arguments)
 
 

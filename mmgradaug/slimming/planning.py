@@ -280,13 +280,17 @@ def _numpy_kept() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No gradients, no random numbers used up, and attention computed step by step."""
+    """No gradients, no random numbers used up, attention computed step by step, and no autocast.
+
+    Inside autocast an operation gets a copy of the weight, of which a trace does not know whose it is.
+    """
     fast = mha.get_fastpath_enabled()
     mha.set_fastpath_enabled(False)
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]), _numpy_kept():
-            with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-                yield
+            with torch.autocast('cpu', enabled=False), torch.autocast('cuda', enabled=False):
+                with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+                    yield
     finally:
         mha.set_fastpath_enabled(fast)
 

@@ -404,6 +404,15 @@ def test_only_chosen_parts_are_narrowed():
         assert model['head'][0].weight.shape[:2] == (3, 4)
 
 
+def test_inside_autocast_the_plan_is_the_same():
+    model = nn.Sequential(conv(3, 8), nn.BatchNorm2d(8), conv(8, 8), nn.Flatten(), nn.LazyLinear(2))
+    model(X.float())
+    plan = plan_channels(model, X.float())
+    with torch.autocast('cpu', torch.bfloat16):
+        inside = plan_channels(model, X.float())
+    assert list(inside.runs) == list(plan.runs) == [8, 8]
+
+
 @pytest.mark.parametrize('kind', ['weight_norm', 'spectral_norm'])
 def test_parametrized_layers_are_right_or_refused(kind):
     from torch.nn.utils import parametrizations
