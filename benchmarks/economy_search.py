@@ -236,7 +236,12 @@ class Trainer:
     """One run, iteration by iteration."""
 
     def __init__(
-        self, job: Job, images: Images, device: torch.device, channels_last: bool, bf16: bool = False
+        self,
+        job: Job,
+        images: Images,
+        device: torch.device,
+        channels_last: bool,
+        bf16: bool = False,
     ) -> None:
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
         self.job, self.task, self.variant = job, TASKS[job.dataset], VARIANTS[job.variant]
