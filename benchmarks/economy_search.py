@@ -549,10 +549,15 @@ def tables(data: dict[str, Any]) -> str:
     head = ['', *(column(*each) for each in certain_gains(results).items())]
     lines = [head, ['---'] * len(head)]
     for name in VARIANTS:
-        shares = [share(groups, name) for groups in certain_gains(results).values()]
-        if name not in ('plain', 'paper') and any(shares):
-            lines.append([name, *shares])
-    text += ["**Share of GradAug's gain over plain training, in per cent**", '']
+        cells = [
+            f'{cell(groups, name, lambda groups, _: groups["paper"].top1)}, {share(groups, name)}%'
+            if name in groups
+            else ''
+            for groups in certain_gains(results).values()
+        ]
+        if name not in ('plain', 'paper') and any(cells):
+            lines.append([name, *cells])
+    text += ['**To GradAug, and the share of its gain over plain training**', '']
     text += ['| ' + ' | '.join(line) + ' |' for line in lines]
     return '\n'.join(text)
 
@@ -570,8 +575,6 @@ def certain_gains(results: dict[Setting, dict[str, Group]]) -> dict[Setting, dic
 
 def share(groups: dict[str, Group], name: str) -> str:
     """Over the seeds that a variant, GradAug and plain training have in common."""
-    if name not in groups:
-        return ''
     seeds = set(groups[name].top1) & set(groups['paper'].top1) & set(groups['plain'].top1)
     gains = [
         sum(groups[each].top1[seed] - groups['plain'].top1[seed] for seed in seeds)
@@ -603,7 +606,7 @@ def results_of(data: dict[str, Any]) -> dict[Setting, dict[str, Group]]:
 def page(args: argparse.Namespace) -> None:
     """Runs and times as one JSON file, the picture beside it, and the tables in the page.
 
-    What the file holds of other settings and variants stays.
+    What the file holds of other settings and variants stays, and so do its times without ``--time``.
     """
     old = json.loads(args.json.read_text()) if args.json.is_file() else dict(groups=[])
     groups = [
@@ -615,11 +618,12 @@ def page(args: argparse.Namespace) -> None:
     anew = {(setting_of(group), group['variant']) for group in groups}
     groups += [g for g in old['groups'] if (setting_of(g), g['variant']) not in anew]
     measured = [json.loads(file.read_text()) for file in args.time]
-    data = dict(
-        timed_on=sorted({f'{each["device"]}, PyTorch {each["torch"]}' for each in measured}),
-        times=[entry for each in measured for entry in each['variants']],
-        groups=groups,
-    )
+    data = dict(timed_on=old.get('timed_on', []), times=old.get('times', []), groups=groups)
+    if measured:
+        data.update(
+            timed_on=sorted({f'{each["device"]}, PyTorch {each["torch"]}' for each in measured}),
+            times=[entry for each in measured for entry in each['variants']],
+        )
     args.json.parent.mkdir(parents=True, exist_ok=True)
     lines = json.dumps(data).replace(', {"dataset"', ',\n{"dataset"').replace('], "', '],\n"')
     args.json.write_text(lines + '\n')
@@ -632,7 +636,7 @@ def page(args: argparse.Namespace) -> None:
     )
 
 
-TABLES_BEGIN, TABLES_END = '<!-- tables of search.json: begin -->', '<!-- end -->'
+TABLES_BEGIN, TABLES_END = '<!-- tables: begin -->', '<!-- end -->'
 
 
 def figure(data: dict[str, Any], file: Path) -> None:
@@ -643,11 +647,13 @@ def figure(data: dict[str, Any], file: Path) -> None:
     from matplotlib import pyplot
 
     results = results_of(data)
-    rows = -(-len(results) // 3)
+    columns = min(3, len(results))
+    rows = -(-len(results) // columns)
     chart, grid = pyplot.subplots(
-        rows, 3, figsize=(13, 4 * rows), layout='constrained', squeeze=False
+        rows, columns, figsize=(2 + 3.7 * columns, 4 * rows), layout='constrained', squeeze=False
     )
-    others = [n for n, v in VARIANTS.items() if not v.extra and not n.startswith('plain')]
+    found = {name for groups in results.values() for name in groups}
+    others = [n for n in VARIANTS if n in found and not n.startswith('plain')]
     shown = {}
     for axis in grid.flat[len(results) :]:
         axis.remove()

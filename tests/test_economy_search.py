@@ -144,6 +144,32 @@ def test_differences_are_paired_by_seed():
     assert economy_search.share(groups, 'paper') == '100'
 
 
-def test_the_page_has_the_tables_of_its_data():
-    data = json.loads((ROOT / 'docs/results/economy/search.json').read_text())
-    assert economy_search.tables(data) in (ROOT / 'docs/economy.md').read_text()
+PAGES = {'search': 'docs/economy.md', 'ablations': 'docs/results/ablations.md'}
+
+
+@pytest.mark.parametrize('name', PAGES)
+def test_the_page_has_the_tables_of_its_data(name):
+    data = json.loads((ROOT / f'docs/results/economy/{name}.json').read_text())
+    assert economy_search.tables(data) in (ROOT / PAGES[name]).read_text()
+
+
+def test_runs_are_added_to_a_page_and_the_rest_of_it_stays(tmp_path):
+    file, page, runs = (tmp_path / name for name in ('data.json', 'page.md', 'runs.jsonl'))
+    group = dict(dataset='digits', labels=100, augment=False, plain_iterations=200, machine='CPU')
+    old = [dict(group, variant='plain', flops=1.0, top1={str(s): 80.0 + s for s in range(3)})]
+    times = [dict(dataset='digits', variant='n=5', ratio=4.25)]
+    file.write_text(json.dumps(dict(timed_on=['a CPU'], times=times, groups=old)))
+    page.write_text('before\n<!-- tables: begin -->\nold\n<!-- end -->\nafter\n')
+    for name, gain in (('paper', 4.0), ('n=5', 3.0)):
+        with runs.open('a') as lines:
+            for seed in range(3):
+                run = dict(group, variant=name, seed=seed, top1=80.0 + seed + gain, flops=2.0)
+                lines.write(json.dumps(run) + '\n')
+    options = ['--out', str(runs), '--json', str(file), '--page', str(page)]
+    economy_search.page(economy_search.parse(['page', *options]))
+    text = page.read_text()
+    assert text.startswith('before\n') and text.endswith('\nafter\n') and 'old' not in text
+    assert '| n=5 | 2.00 | 4.25 | **+3.0 (0.0)** |' in text
+    assert '| n=5 | **-1.0 (0.0)**, 75% |' in text
+    assert json.loads(file.read_text())['timed_on'] == ['a CPU']
+    assert file.with_suffix('.png').stat().st_size > 10_000
