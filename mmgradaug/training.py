@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mmgradaug.arguments import refuse_unknown_keys
-from mmgradaug.slimming import plan_channels
+from mmgradaug.slimming import ChannelPlan, plan_channels, remember_plan
 from mmgradaug.slimming.planning import check_sizes
 from mmgradaug.subnets import (
     BatchTransform,
@@ -47,6 +47,7 @@ class Pass:
 
 def run_passes(
     model: nn.Module,
+    plan: ChannelPlan,
     run: nn.Module,
     subnets: Sequence[Subnet],
     forward: Callable[[Pass], tuple[Tensor, dict[str, Tensor]]],
@@ -60,6 +61,7 @@ def run_passes(
 
     Args:
         model: the network.
+        plan: says which channels its sub-networks have, whatever plan was made for the model since.
         run: what ``forward`` calls: ``model`` itself, or the distributed wrapper around it.
         subnets: of this iteration.
         forward: computes a pass's loss, a scalar, and its parts for the log.
@@ -69,6 +71,7 @@ def run_passes(
         Values for the log: ``loss`` (the sum), ``loss_full`` and the full pass's own parts,
         ``loss_subnet{i}`` and what describes the sub-network, such as ``width_subnet{i}``.
     """
+    remember_plan(model, plan)
     log_values: LogValues = {}
     no_sync = getattr(run, 'no_sync', None)
     for index, subnet in enumerate([None, *subnets]):
@@ -172,10 +175,10 @@ class GradAug:
         self.logits = logits
         self.seed = seed
         self.iteration = 0
-        plan = plan_channels(
+        self.plan = plan_channels(
             self.network, example_input, within=within, widths=self.sampler.probe_widths()
         )
-        check_sizes(self.network, plan, drawn_sizes(self.sampler.transform))
+        check_sizes(self.network, self.plan, drawn_sizes(self.sampler.transform))
         self.sampler.bind(self.network)
         if isinstance(model, DistributedDataParallel):
             _check_wrapper(model, self.sampler)
@@ -238,7 +241,7 @@ class GradAug:
             with torch.autocast(images.device.type, enabled=False):
                 backward(loss)
 
-        log_values = run_passes(self.network, self.model, subnets, forward, run_backward)
+        log_values = run_passes(self.network, self.plan, self.model, subnets, forward, run_backward)
         self.iteration += 1
         return log_values
 
@@ -261,14 +264,42 @@ class GradAug:
 
 
 def _select(targets: Any, chosen: Tensor, size: int) -> Any:
-    """The targets of some images: rows of tensors, also inside lists, tuples and dicts; all else as it is."""
-    if isinstance(targets, Tensor):
-        return targets[chosen] if targets.dim() and len(targets) == size else targets
-    if isinstance(targets, dict):
-        return {key: _select(value, chosen, size) for key, value in targets.items()}
-    if isinstance(targets, (list, tuple)):
-        return type(targets)(_select(value, chosen, size) for value in targets)
-    return targets
+    """The targets of some images of ``size``.
+
+    Rows of tensors and items of lists that are one an image, also inside lists, tuples and dicts; all else,
+    such as Mixup's share, as it is.
+
+    Raises:
+        TypeError: nothing in them is one an image.
+    """
+    found = False
+
+    def is_rows(value: Any) -> bool:
+        return isinstance(value, Tensor) and value.dim() > 0 and len(value) == size
+
+    def select(value: Any) -> Any:
+        nonlocal found
+        if is_rows(value):
+            found = True
+            return value[chosen]
+        if isinstance(value, dict):
+            return {key: select(each) for key, each in value.items()}
+        if not isinstance(value, (list, tuple)):
+            return value
+        if len(value) == size and not any(map(is_rows, value)):
+            found = True
+            items = [value[i] for i in chosen.tolist()]
+        else:
+            items = [select(each) for each in value]
+        return type(value)(*items) if hasattr(value, '_fields') else type(value)(items)
+
+    selected = select(targets)
+    if not found:
+        raise TypeError(
+            f'batch_fraction: in targets of type {type(targets).__name__} nothing has one row or item for each '
+            f'of the {size} images, so those of a part of the batch cannot be chosen'
+        )
+    return selected
 
 
 def _check_wrapper(model: DistributedDataParallel, sampler: SubnetSampler) -> None:

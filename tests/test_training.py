@@ -1,5 +1,6 @@
 """GradAug in a plain loop against Eq. 4 written out: stock layers, weights sliced by hand, one graph."""
 
+import collections
 import copy
 import math
 from contextlib import nullcontext
@@ -12,7 +13,7 @@ from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
 
-from mmgradaug import GradAug, Identity, RandomResize, SlimmingError
+from mmgradaug import GradAug, Identity, RandomResize, SlimmingError, plan_channels
 
 RESIZE = RandomResize([10, 12, 7])
 
@@ -153,18 +154,44 @@ def test_targets_of_any_form_are_chosen_with_their_images():
         first, second = (F.cross_entropy(logits, labels) for labels in targets['labels'])
         return targets['share'] * first + (1 - targets['share']) * second
 
+    Pair = collections.namedtuple('Pair', 'labels share')
+    pair = (targets, targets.flip(0))
+    share = torch.tensor(0.3, dtype=torch.float64)
+    items = 0.3 * one_hot + 0.7 * one_hot.flip(0)
     forms = [
-        (
-            dict(labels=(targets, targets.flip(0)), share=torch.tensor(0.3, dtype=torch.float64)),
-            of_pairs,
-        ),
-        (0.3 * one_hot + 0.7 * one_hot.flip(0), F.cross_entropy),
-    ]
+        (dict(labels=pair, share=share), of_pairs),
+        (Pair(pair, share), lambda logits, targets: of_pairs(logits, targets._asdict())),
+        ([dict(row=row) for row in items], lambda logits, targets: F.cross_entropy(
+            logits, torch.stack([each['row'] for each in targets]))),
+        (list(items), lambda logits, targets: F.cross_entropy(logits, torch.stack(targets))),
+        (items, F.cross_entropy),
+    ]  # fmt: skip
     models = [convolutions() for _ in forms]
     for model, (form, criterion) in zip(models, forms):
         gradaug = GradAug(model, 2, 0.6, RESIZE, batch_fraction=0.4, soft_labels=False)
         gradaug.backward(images, form, criterion)
-    assert_same(*(gradients(model) for model in models))
+    for model in models[1:]:
+        assert_same(gradients(model), gradients(models[0]))
+    gradaug = GradAug(convolutions(), 2, 0.6, RESIZE, batch_fraction=0.4, soft_labels=False)
+    with pytest.raises(TypeError, match='targets of type int nothing has one row or item'):
+        gradaug.backward(images, 3, lambda logits, targets: logits[:, targets].mean())
+
+
+def test_what_is_narrowed_stays_whatever_is_planned_later():
+    def trained(**settings):
+        gradaug = GradAug(convolutions(), 2, 0.6, RESIZE, **settings)
+        gradaug.backward(*batch(), F.cross_entropy)
+        return gradients(gradaug.network)
+
+    expected = trained(within=['0'])
+    assert not torch.equal(expected['3.weight'], trained()['3.weight'])
+    gradaug = GradAug(convolutions(), 2, 0.6, RESIZE, within=['0'])
+    copied = copy.deepcopy(gradaug)
+    plan_channels(gradaug.network)
+    GradAug(gradaug.network, 2, 0.6, RESIZE)
+    for each in (gradaug, copied):
+        each.backward(*batch(), F.cross_entropy)
+        assert_same(gradients(each.network), expected)
 
 
 def test_subnetworks_in_every_second_iteration_of_the_second_half():

@@ -113,10 +113,10 @@ optim_wrapper = dict(
 )
 # For another length override max_iters and the cosine's end; val_interval as you like.
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.1, begin=0, end=20, by_epoch=False),
-    dict(type='CosineAnnealingLR', begin=0, end=400, by_epoch=False),
+    dict(type='LinearLR', start_factor=0.1, begin=0, end=100, by_epoch=False),
+    dict(type='CosineAnnealingLR', begin=0, end=800, by_epoch=False),
 ]
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=400, val_interval=80)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=800, val_interval=160)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 

@@ -18,7 +18,7 @@ _base_ = [
 model = dict(
     type='mmgradaug.GradAugMaskRCNN',
     gradaug=dict(
-        num_subnets=3,
+        preset='economy',
         min_width=0.8,
         transforms=dict(type='RandomScale', factors=[1.0, 6 / 7, 5 / 7]),
         subnets_learn='ground_truth',

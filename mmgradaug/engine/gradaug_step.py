@@ -54,7 +54,7 @@ def gradaug_step(
         else:
             _backward_uncounted(optim_wrapper, loss)
 
-    return run_passes(model, run, subnets, forward, backward)
+    return run_passes(model, model.channel_plan, run, subnets, forward, backward)
 
 
 def _backward_uncounted(optim_wrapper: OptimWrapper, loss: Tensor) -> None:

@@ -70,8 +70,15 @@ def plan_channels(
 
     Raises:
         SlimmingError: the model accepts no example, or has no sub-networks; the message names the layer
-            and the operation.
+            and the operation. ``within`` names no submodule.
     """
+    parts = dict(model.named_modules())
+    for name in within or ():
+        if name not in parts:
+            raise SlimmingError(
+                f'{type(model).__name__} has no submodule {name!r}, whose channels are to be narrowed: '
+                f'within takes names of its submodules, such as {", ".join(list(parts)[1:5])}'
+            )
     plan = _make_plan(model, example_input, forward, within, widths)
     _PLANS[model] = plan
     return plan
@@ -112,6 +119,7 @@ def plan_of(model: nn.Module) -> ChannelPlan:
     return _PLANS[model] if model in _PLANS else plan_channels(model)
 
 
+@torch.inference_mode(False)
 def _make_plan(
     model: nn.Module,
     example_input: Any,
@@ -147,15 +155,15 @@ def _make_plan(
 
 def _evaluation_differs(model: nn.Module, trace: Trace) -> bool:
     """Whether a network does something else in evaluation mode than in training, but for dropout and drop path."""
-    left_out = {n for n, m in model.named_modules() if type(m).__name__.startswith('Drop')}
+    dropped = {n for n, m in model.named_modules() if type(m).__name__.startswith('Drop')}
     # The first result: a batch norm gives its statistics in training alone.
     training, evaluation = (
-        [(s.operation, s.module, s.shapes[0]) for s in steps if s.module not in left_out]
-        for steps in trace.steps
+        [(s.operation, s.module, s.shapes[0], s.numbers) for s in steps] for steps in trace.steps
     )
-    return training != evaluation
+    return [each for each in training if each[1] not in dropped] != evaluation
 
 
+@torch.inference_mode(False)
 def check_sizes(model: nn.Module, plan: ChannelPlan, sizes: Sequence[tuple[int, int]]) -> None:
     """Check that a model takes two images of each of these (height, width).
 
@@ -200,6 +208,7 @@ def failing_layer(model: nn.Module) -> Iterator[Callable[[], str]]:
             hook.remove()
 
 
+@torch.inference_mode(False)
 def runs_alone(model: nn.Module, plan: ChannelPlan, width: float) -> None:
     """Check that an extracted sub-network runs without the context.
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from .errors import SlimmingError
 from .labels import ALWAYS, ANY, Labels, Shadow, to_numpy, varying
@@ -48,12 +49,14 @@ class Step:
         module: the name of the innermost module that ran it.
         shapes: of the results.
         factors: of each result; None for one that nobody uses.
+        numbers: whole numbers among its arguments, such as the sizes that a view asks for.
     """
 
     operation: str
     module: str
     shapes: list[tuple[int, ...]]
     factors: Sequence[Optional[list[Tensor]]]
+    numbers: tuple[int, ...]
 
     @property
     def kind(self) -> str:
@@ -220,7 +223,8 @@ class _Watcher(TorchDispatchMode):
                 self.trace.splits[-1][self.running[-1][0]][-1] = (dim, labels)
         shapes = [tuple(each.shape) for each in results]
         # As they are now: in-place operations change tensors, not these.
-        self.steps.append(Step(str(operation), self.running[-1][0], shapes, factors))
+        numbers = tuple(each for each in tree_leaves((args, kwargs)) if type(each) is int)
+        self.steps.append(Step(str(operation), self.running[-1][0], shapes, factors, numbers))
         if self.compare is not None:
             self.compare(self.steps[-1])
         self.follow(name, shadows, results, kwargs)

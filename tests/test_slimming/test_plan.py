@@ -1,5 +1,6 @@
 """Which channels exist, on networks small enough to work it out by hand."""
 
+import copy
 import math
 
 import numpy as np
@@ -404,6 +405,13 @@ def test_only_chosen_parts_are_narrowed():
         assert model['head'][0].weight.shape[:2] == (3, 4)
 
 
+def test_parts_that_do_not_exist_are_named():
+    model = nn.ModuleDict(dict(backbone=conv(3, 8), head=conv(8, 2)))
+    run = lambda m, x: m['head'](m['backbone'](x))  # noqa: E731
+    with pytest.raises(SlimmingError, match="no submodule 'haed', .* such as backbone, head"):
+        plan_channels(model, X.float(), forward=run, within=['backbone', 'haed'])
+
+
 def test_inside_autocast_the_plan_is_the_same():
     model = nn.Sequential(conv(3, 8), nn.BatchNorm2d(8), conv(8, 8), nn.Flatten(), nn.LazyLinear(2))
     model(X.float())
@@ -411,6 +419,15 @@ def test_inside_autocast_the_plan_is_the_same():
     with torch.autocast('cpu', torch.bfloat16):
         inside = plan_channels(model, X.float())
     assert list(inside.runs) == list(plan.runs) == [8, 8]
+
+
+def test_inside_inference_mode_there_are_subnetworks():
+    model = nn.Sequential(conv(3, 8), nn.BatchNorm2d(8), conv(8, 2)).eval()
+    with torch.no_grad(), subnetwork(model, 0.5):
+        expected = model(X.float())
+    again = copy.deepcopy(model)  # not planned yet
+    with torch.inference_mode(), subnetwork(again, 0.5):
+        torch.testing.assert_close(again(X.float()), expected)
 
 
 @pytest.mark.parametrize('kind', ['weight_norm', 'spectral_norm'])

@@ -90,14 +90,28 @@ def test_these_are_refused_in_either_mode(change, mode):
         plan_channels(InOneMode(change).double(), X)
 
 
+class DropSomething(nn.Module):
+    def forward(self, x):
+        return nn.functional.dropout(x) if self.training else x.sigmoid()
+
+
 @pytest.mark.parametrize(
-    ('rate', 'tried'), [(0.0, 1), (0.5, 1), (None, 2)], ids=['plain', 'dropout', 'another one']
-)
-def test_evaluation_is_tried_where_it_does_something_else(rate, tried, monkeypatch):
+    ('between', 'tried'),
+    [
+        (lambda y, training: y, 1),
+        (nn.Dropout(0.5), 1),
+        (lambda y, training: y.sigmoid() if training else y, 2),
+        (lambda y, training: y.flatten(2).view(len(y), -1 if training else y.shape[1], *X.shape[2:]), 2),
+        (DropSomething(), 2),
+    ],
+    ids=['plain', 'dropout', 'another operation', 'another size', 'more than a dropout'],
+)  # fmt: skip
+def test_evaluation_is_tried_where_it_does_something_else(between, tried, monkeypatch):
     class Network(Between):
         def forward(self, x):
             y = self.a(x)
-            return self.b(y.sigmoid() if rate is None and self.training else self.change(y))
+            is_module = isinstance(between, nn.Module)
+            return self.b(self.change(y) if is_module else between(y, self.training))
 
     runs = []
     original = planning.check_subnetwork
@@ -106,7 +120,7 @@ def test_evaluation_is_tried_where_it_does_something_else(rate, tried, monkeypat
         'check_subnetwork',
         lambda *args, **more: runs.append(1) or original(*args, **more),
     )
-    plan_channels(Network(nn.Dropout(rate or 0.0)).double(), X)
+    plan_channels(Network(between if isinstance(between, nn.Module) else nn.Identity()).double(), X)
     assert len(runs) == tried
 
 
