@@ -50,6 +50,12 @@ def is_a(
     return isinstance(found, type) and issubclass(found, kinds)
 
 
+def trains_by_gradaug(model: Optional[Mapping[str, Any]]) -> bool:
+    """Whether a model's config has sub-networks; with ``num_subnets=0`` it is plain training."""
+    gradaug = (model or {}).get('gradaug')
+    return bool(gradaug) and gradaug.get('num_subnets') != 0
+
+
 def short_name(part: Union[Mapping[str, Any], type, str]) -> str:
     """A type's own name, in whatever way it is written: without scope and path; '' where there is none.
 

@@ -51,7 +51,8 @@ evaluations = [
 if evaluations[-1]['iteration'] != length:
     evaluations.append({**evaluations[-1], 'iteration': length})
 last = evaluations[-1]['metrics']
-seconds = 0.3 if gradaug else 0.1
+batch = config['train_dataloader'].get('batch_size', 8)
+seconds = (0.3 if gradaug else 0.1) * batch / 8
 (work_dir / 'last_checkpoint').write_text('x')
 record = dict(
     version=1, status='done', started='2026-01-01', updated='2026-01-02', config=config,

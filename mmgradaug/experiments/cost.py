@@ -88,15 +88,21 @@ def measure(
         raise UserError(f'{item.key}: its iterations could not be timed here\n{run.tail()}')
     record = read_json(folder / RECORD)
     batch = record['config']['train_dataloader']['batch_size']
-    windows = [w for w in record['training'] if w['iteration'] > WARM_UP]
-    seconds = seconds_per_iteration(windows)
-    assert seconds is not None  # there is one window an iteration
     unit, length = item.length
     images = record['dataset_length']
     if args.random_images:
         images = IMAGES[short_name(item.cfg.train_dataloader.dataset)]
     per_epoch = images // batch
     total = length * per_epoch if unit == 'epochs' else length
+    windows = [w for w in record['training'] if w['iteration'] > WARM_UP]
+    number = timed_iterations(item, args)
+    seconds = seconds_per_iteration(windows[-number:])
+    assert seconds is not None  # there is one window an iteration
+    if item.phase:
+        plain = seconds_per_iteration(windows[:number])
+        assert plain is not None
+        in_phase = share_of_phase(item.phase, per_epoch, total)
+        seconds = in_phase * seconds + (1 - in_phase) * plain
     return {
         'kind': KIND,
         'model': {'name': item.key},
@@ -104,7 +110,7 @@ def measure(
         'seconds_per_iteration': seconds,
         'peak_memory_mb': record['peak_memory_mb'],
         'memory_of': record['memory_of'],
-        'iterations': args.iterations,
+        'iterations': len(windows),
         'batch_size': batch,
         'iterations_per_epoch': per_epoch,
         'epochs': length if unit == 'epochs' else None,
@@ -116,6 +122,20 @@ def measure(
     }
 
 
+def timed_iterations(item: Item, args: argparse.Namespace) -> int:
+    """With as many sub-networks an iteration as all of the training has: with every=k a multiple of k."""
+    every = with_preset(dict(item.cfg.model.gradaug)).get('every', 1) if item.is_gradaug else 1
+    return -(-args.iterations // every) * every
+
+
+def share_of_phase(hook: Any, per_epoch: int, total: int) -> float:
+    """Which part of a training of ``total`` iterations GradAugHook gives sub-networks."""
+    unit = per_epoch if hook.get('by_epoch', True) else 1
+    begin = hook.get('begin', 0) * unit
+    end = total if hook.get('end') is None else min(hook['end'] * unit, total)
+    return max(end - begin, 0) / total
+
+
 def timed_config(item: Item, args: argparse.Namespace) -> Any:
     """A config of some iterations, without evaluations, checkpoints and schedules.
 
@@ -123,7 +143,13 @@ def timed_config(item: Item, args: argparse.Namespace) -> Any:
         UserError: --random-images does not know the data set.
     """
     cfg = type(item.cfg)(item.cfg.to_dict())
-    iterations = WARM_UP + args.iterations
+    number = timed_iterations(item, args)
+    iterations = WARM_UP + number
+    begin = iterations if item.phase else 0  # as many without sub-networks before them
+    iterations += number if item.phase else 0
+    for hook in cfg.get('custom_hooks') or ():
+        if short_name(hook) == 'GradAugHook':
+            hook.update(begin=begin, end=None, by_epoch=False)
     cfg.train_cfg = dict(
         type='IterBasedTrainLoop', max_iters=iterations, val_interval=iterations + 1
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
+from mmgradaug.config_types import short_name, trains_by_gradaug
 from mmgradaug.evaluation.main_metric import main_metric
 from mmgradaug.files import UserError, short, write_whole
 from mmgradaug.resources import CONFIGS, find_config
@@ -88,7 +89,17 @@ class Item:
 
     @property
     def is_gradaug(self) -> bool:
-        return bool((self.cfg or {}).get('model', {}).get('gradaug'))
+        return trains_by_gradaug((self.cfg or {}).get('model'))
+
+    @property
+    def phase(self) -> Optional[Any]:
+        """The GradAugHook's config, if only a part of the training has sub-networks.
+
+        The beginning of such a training does not tell its cost.
+        """
+        hooks = [h for h in self.cfg.get('custom_hooks') or () if short_name(h) == 'GradAugHook']
+        found = [hook for hook in hooks if hook.get('begin') or hook.get('end') is not None]
+        return found[0] if found and self.is_gradaug else None
 
 
 def select(names: Sequence[str], only: Sequence[str] = ()) -> list[Item]:
@@ -289,7 +300,7 @@ def _trains_by_gradaug(item: Item) -> bool:
     """Before it is prepared."""
     if not item.base.is_file():
         return False
-    return bool((read_config(item.base).get('model') or {}).get('gradaug'))
+    return trains_by_gradaug(read_config(item.base).get('model'))
 
 
 def _keys(items: Sequence[Item]) -> str:

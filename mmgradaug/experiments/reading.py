@@ -98,7 +98,9 @@ def _read_file(file: Path, found: Found) -> bool:
     entries = data if isinstance(data, list) else [data]
     if not all(isinstance(entry, dict) for entry in entries) or not entries:
         return False
-    if file.name == RECORD and data.get('version'):
+    if file.name == RECORD:
+        if not (isinstance(data, dict) and data.get('version') == 1 and 'config' in data):
+            return False
         _add_run(file, data, found)
     elif all('kind' in entry and 'model' in entry for entry in entries):
         for entry in entries:
@@ -122,7 +124,22 @@ def _add_run(file: Path, record: dict[str, Any], found: Found) -> None:
         shared = read_json(work_dir / SWEEP) if (work_dir / SWEEP).is_file() else {}
         place = str(work_dir.resolve())
         facts.insert(0, ('Sweep', f'{short(work_dir)}: {shared.get("command", "")}'))
-    found.add(Group(*_setting(result, shared, place), facts), [result])
+    group = Group(*_setting(result, shared, place), facts)
+    if group.badge == OWN and not request:
+        _tell_apart(result, next((g for g in found.groups if g.identity == group.identity), group))
+    found.add(group, [result])
+
+
+def _tell_apart(result: Result, group: Group, most: int = 2) -> None:
+    """Name a run of one's own config by what it was trained with, where the first of its name had something else."""
+    for first in group.results.get(result.key, ())[:1]:
+        ours, other = dict(_flat(result.config)), dict(_flat(first.config))
+        keys = [k for k in sorted(ours.keys() | other.keys()) if ours.get(k) != other.get(k)]
+        if keys:
+            texts = [f'{key.rsplit(".", 1)[-1]}={ours.get(key)}' for key in keys[:most]]
+            more = [f'{len(keys) - most} more'] if len(keys) > most else []
+            result.key = f'{result.key} ({", ".join([*texts, *more])})'
+            result.label = result.key
 
 
 def _setting(
@@ -198,6 +215,7 @@ def result_of(record: dict[str, Any], request: dict[str, Any], folder: Path) -> 
         record['world_size'],
         record['device'],
         request.get('metric'),
+        request.get('equal_cost_to'),
     )
 
 

@@ -1,6 +1,7 @@
 """``mmgradaug report``: what runs left, first among themselves, then beside the paper's tables."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -237,17 +238,18 @@ def write(out: Path, files: dict[str, Any]) -> None:
     """
     if out.exists() and not out.is_dir():
         raise UserError(f'{out} is not a folder')
-    page = out / 'index.html'
-    if page.exists() and MARK not in page.read_text(errors='replace'):
-        raise UserError(
-            f'{short(page)} is no earlier report, so it stays as it is. Name another folder with --out'
-        )
-    earlier = page.exists()
+    pictures: set[str] = set()
+    for name in ('index.html', 'report.md'):
+        earlier = (out / name).read_text(errors='replace') if (out / name).exists() else None
+        if earlier is not None and MARK not in earlier:
+            raise UserError(
+                f'{short(out / name)} is no earlier report, so it stays as it is. Name another folder with --out'
+            )
+        pictures.update(re.findall(r']\(([\w.-]+\.png)\)', earlier or ''))
     for name, content in files.items():
         write_whole(out / name, content)
-    for file in out.glob('*.png') if earlier else ():
-        if file.name not in files:
-            file.unlink()
+    for name in pictures - set(files):  # of the earlier report, no longer in this one
+        (out / name).unlink(missing_ok=True)
 
 
 def write_report(work_dirs: Sequence[Path], out: Path, title: Optional[str] = None) -> Found:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
+from mmgradaug.config_types import trains_by_gradaug
 from mmgradaug.files import short
 
 from .tables import EQUAL_COST, METRICS, TABLES, baseline_of
@@ -39,6 +40,8 @@ class Result:
         world_size: processes.
         device: its name.
         metric: what a sweep compares it by; None if it does not say.
+        equal_cost_to: of a plain training made longer, the key of the GradAug training that it is as expensive
+            as; None if it is none, or an earlier version's, which did not say.
     """
 
     key: str
@@ -59,11 +62,12 @@ class Result:
     world_size: int = 1
     device: str = ''
     metric: Optional[str] = None
+    equal_cost_to: Optional[str] = None
 
     @property
     def is_gradaug(self) -> bool:
         model = self.config.get('model')
-        return 'gradaug' in model if model else 'gradaug' in self.key
+        return trains_by_gradaug(model) if model else 'gradaug' in self.key
 
 
 @dataclass
@@ -95,6 +99,13 @@ class Group:
         named = {result.metric for results in self.results.values() for result in results}
         main = [key for key in shared if named == {key}]
         return [*main, *(key for key in known if key not in main)]
+
+    def equal_cost_key(self, key: str) -> Optional[str]:
+        """The plain training that was made as expensive as this one; None where there is none."""
+        longer = f'{self.plain_key(key)}{EQUAL_COST}'
+        if longer not in self.results or key in (self.plain_key(key), longer):
+            return None
+        return longer if self.results[longer][0].equal_cost_to in (key, None) else None
 
     def plain_key(self, key: str) -> Optional[str]:
         """What a key is measured by: its table's baseline, its namesake, or the one plain method."""

@@ -192,15 +192,16 @@ def problem_of(record: dict[str, Any]) -> str:
 
 
 def cost_ratio(plain: Sequence[Run], gradaug: Sequence[Run]) -> float:
-    """How many times as long a GradAug iteration takes as a plain one, on this machine, today.
+    """How many times as long a GradAug training takes as a plain one, on this machine, today.
 
-    Over all seeds, see :func:`~mmgradaug.iteration_time.seconds_per_iteration`.
+    By the time of an iteration over all seeds, see :func:`~mmgradaug.iteration_time.seconds_per_iteration`,
+    and the number of iterations, which may be another with GradAug.
     """
     times = []
     for runs in (plain, gradaug):
         seconds = seconds_per_iteration(w for run in runs for w in run.record()['training'])
         assert seconds is not None  # they are done
-        times.append(seconds)
+        times.append(seconds * runs[0].record()['max_iters'])
     return times[1] / times[0]
 
 

@@ -105,11 +105,8 @@ def summary(group: Group) -> Grid:
             else difference_in_cell(difference(results, plain, main), len(results))
         )
         if longer:
-            other = group.results.get(f'{plain_key}{EQUAL_COST}', [])
-            compared = None
-            if not is_plain and not key.endswith(EQUAL_COST):
-                compared = difference(results, other, main)
-            cells.append(difference_in_cell(compared, len(results)))
+            other = group.results.get(group.equal_cost_key(key) or '', [])
+            cells.append(difference_in_cell(difference(results, other, main), len(results)))
         cells += [_length(results), _time(results, plain if not is_plain else []), _memory(results)]
         rows.append(cells)
     notes = (
@@ -148,7 +145,13 @@ def verdict(group: Group) -> str:
     if not group.metrics:
         return ''
     metric = group.metrics[0]
-    keys = sorted(ordered_keys(group), key=lambda key: group.results[key][0].label != 'GradAug')
+    keys = sorted(
+        ordered_keys(group),
+        key=lambda key: (
+            group.equal_cost_key(key) is None,
+            group.results[key][0].label != 'GradAug',
+        ),
+    )
     for key in keys:
         if key.endswith(EQUAL_COST) or not group.results[key][0].is_gradaug:
             continue
@@ -156,9 +159,11 @@ def verdict(group: Group) -> str:
         if plain_key is None:
             continue
         sentences = []
+        lengths = [_length(group.results[each]) for each in (plain_key, key)]
+        same = 'of the same length' if len(set(lengths)) == 1 else f'({" against ".join(lengths)})'
         for other, what in (
-            (plain_key + EQUAL_COST, 'plain training at equal cost'),
-            (plain_key, 'plain training of the same length'),
+            (group.equal_cost_key(key) or '', 'plain training at equal cost'),
+            (plain_key, f'plain training {same}'),
         ):
             found = difference(group.results[key], group.results.get(other, []), metric)
             if found is not None:

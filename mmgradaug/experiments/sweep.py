@@ -146,6 +146,9 @@ class Sweep:
             'scale': self.data['scale'],
             'metric': item.metric,
         }
+        partner = next((gradaug.key for _, gradaug, longer in self.triples if longer is item), None)
+        if partner is not None:
+            about['equal_cost_to'] = partner
         folder = self.folder / 'runs' / item.key / f'seed{seed}'
         return Run(
             item.key, seed, folder, item.config, options, arguments, about, args.device == 'gpu'
@@ -186,7 +189,7 @@ class Sweep:
                     for seed in self.seeds:
                         run = Run(longer.key, seed, self.folder, longer.base)
                         watch.failures[run] = f'{longer.key}: not trained, as its cost is not known'
-                elif all(run.is_timed for run in pair):
+                elif all(run.is_done if gradaug.phase else run.is_timed for run in pair):
                     todo.remove(triple)
                     watch.say(self.plan_equal_cost(triple, pair))
                     return self.runs_of([longer])
@@ -206,8 +209,8 @@ class Sweep:
         self.write()
         unit, length = longer.length
         return (
-            f'So far an iteration of {gradaug.key} took {ratio:.2f} times as long as one of {plain.key} (median), so '
-            f'plain training at equal cost gets {length} {unit}.'
+            f'By what iterations took so far (median), {gradaug.key} takes {ratio:.2f} times as long as '
+            f'{plain.key}, so plain training at equal cost gets {length} {unit}.'
         )
 
     def write(self) -> None:

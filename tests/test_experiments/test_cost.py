@@ -1,11 +1,18 @@
 """mmgradaug cost: some iterations, and what follows for a whole training."""
 
+import argparse
 import json
 
 import pytest
 from command_line import exit_code, mmgradaug
 
-from mmgradaug.experiments.cost import with_other_settings
+from mmgradaug.experiments.cost import (
+    WARM_UP,
+    share_of_phase,
+    timed_config,
+    timed_iterations,
+    with_other_settings,
+)
 from mmgradaug.experiments.items import prepare, select
 from mmgradaug.resources import CONFIGS
 from mmgradaug.subnets.presets import PRESETS
@@ -43,6 +50,41 @@ def test_what_cannot_be_timed_is_said(tmp_path, capsys):
     error = capsys.readouterr().err
     assert 'its iterations could not be timed here' in error and 'the last lines of' in error
     assert not (tmp_path / 'out').exists()
+
+
+def test_a_phase_of_the_training_counts_for_its_part():
+    """Sub-networks in every third iteration of the last epoch of four, and never elsewhere."""
+    path = 'cifar/gradaug_wrn28_10_cifar100.py'
+    (item,) = items = select([path])
+    prepare(items, None, ['model.gradaug.every=3'], CONFIGS)
+    args = argparse.Namespace(iterations=20, batch_size=None, random_images=True)
+    assert item.phase is None and timed_iterations(item, args) == 21
+    cfg = timed_config(item, args)
+    assert cfg.train_cfg.max_iters == WARM_UP + 21 and cfg.custom_hooks[0].begin == 0
+    item.cfg.custom_hooks = [dict(type='mmgradaug.GradAugHook', begin=3)]
+    cfg = timed_config(item, args)
+    assert cfg.train_cfg.max_iters == WARM_UP + 42
+    hook = dict(type='mmgradaug.GradAugHook', begin=WARM_UP + 21, end=None, by_epoch=False)
+    assert [dict(each) for each in cfg.custom_hooks] == [hook]
+    assert share_of_phase(item.phase, 100, 400) == 0.25
+    assert share_of_phase(dict(end=100, by_epoch=False), 100, 400) == 0.25
+    assert share_of_phase(dict(begin=1, end=3), 100, 400) == 0.5
+
+
+def test_the_cost_of_a_phase_is_measured_in_both_parts(tmp_path, capsys):
+    config = tmp_path / 'later.py'
+    config.write_text(
+        f"_base_ = '{CONFIGS}/cifar/gradaug_resnet110_cifar10.py'\n"
+        "custom_hooks = [dict(type='mmgradaug.GradAugHook', begin=100)]\n"
+    )
+    arguments = ['--random-images', '--iterations', 2, '--batch-size', 4, '--device', 'cpu']
+    mmgradaug('cost', config, *arguments, '--out', tmp_path / 'out', '--cfg-options', *TINY)
+    found = {}
+    for file in (tmp_path / 'out').glob('*.json'):
+        data = json.loads(file.read_text())
+        found[data['setting']] = data['seconds_per_iteration']
+    assert set(found) == {'plain', 'economy', 'paper'}
+    assert found['plain'] < found['paper']
 
 
 def test_settings_of_a_gradaug_config():

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import statistics
 
 import pytest
@@ -109,6 +110,46 @@ def test_a_page_and_its_markdown(tmp_path, capsys):
     assert exit_code('report', tmp_path / 'runs', '--out', out) == 1
     assert 'is no earlier report' in capsys.readouterr().err
     assert (out / 'index.html').read_text() == 'mine'
+    for page in ('index.html', 'report.md'):
+        (out / page).unlink()
+    (out / 'report.md').write_text('mine')
+    assert exit_code('report', tmp_path / 'runs', '--out', out) == 1
+    assert (out / 'report.md').read_text() == 'mine' and not (out / 'index.html').exists()
+
+
+def test_a_report_replaces_its_own_pictures_alone(tmp_path):
+    out = tmp_path / 'out'
+    own_runs(tmp_path / 'runs')
+    config = record(60.0)['config']
+    config['model']['backbone']['depth'] = 101
+    write(tmp_path / 'runs' / 'deeper', record(60.0, config=config))
+    mmgradaug('report', tmp_path / 'runs', '--out', out)
+    first = {path.name for path in out.glob('*.png')}
+    (out / 'robustness.png').write_bytes(b'mine')
+    shutil.rmtree(tmp_path / 'runs' / 'deeper')
+    mmgradaug('report', tmp_path / 'runs', '--out', out)
+    second = {path.name for path in out.glob('*.png')}
+    assert 'runs-2-curves.png' in first and second == first - {'runs-2-curves.png'} | {
+        'robustness.png'
+    }
+
+
+def test_runs_of_one_config_with_other_settings_are_not_averaged(tmp_path):
+    for seed, (lr, top1) in enumerate([(0.1, 90.0), (0.001, 40.0), (0.1, 92.0), (0.001, 41.0)]):
+        made = record(top1, seed, config_file='my.py')
+        made['config']['optim_wrapper'] = dict(optimizer=dict(type='SGD', lr=lr))
+        write(tmp_path / f'{seed}', made)
+    (group,) = read_work_dirs([tmp_path]).groups
+    found = {row[0]: row[2] for row in summary(group).rows}
+    assert found == {'my': '91.00 ± 1.41', 'my (lr=0.001)': '40.50 ± 0.71'}
+
+
+def test_records_of_something_else_are_passed_over(tmp_path):
+    own_runs(tmp_path)
+    for name, text in (('a', '[{"a": 1}]'), ('b', '{"version": "2.0"}')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'run.json').write_text(text)
+    assert len(read_work_dirs([tmp_path]).groups) == 1
 
 
 def test_unfinished_and_doubled_runs_are_left_out_with_a_reason(tmp_path):

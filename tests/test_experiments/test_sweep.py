@@ -10,7 +10,7 @@ from command_line import exit_code, mmgradaug, run_mmgradaug
 from made_up_runs import GRADAUG, PLAIN, TRAINER
 
 from mmgradaug.experiments import runs, sweep
-from mmgradaug.experiments.items import select
+from mmgradaug.experiments.items import prepare, select
 from mmgradaug.files import UserError
 
 BY_EPOCH = """
@@ -146,6 +146,50 @@ def test_equal_cost_of_two_configs_of_any_name(tool, pair, tmp_path, capsys):
     (tmp_path / 'c.py').write_text(GRADAUG)
     assert tool(plain, ours, tmp_path / 'c.py', '--equal-cost') == 1
     assert 'Without GradAug: a. With it: b, c. Name one of each' in capsys.readouterr().err
+
+
+def test_equal_cost_counts_another_length_and_batch_of_gradaug(tool, pair, tmp_path, capsys):
+    """Three times as long an iteration, twice the batch, half the iterations: three plain trainings."""
+    pair[1].write_text(
+        GRADAUG + 'train_cfg = dict(max_iters=10)\ntrain_dataloader = dict(batch_size=16)\n'
+    )
+    assert tool(*pair, '--equal-cost') == 0
+    assert record(tmp_path, 'gradaug_a')['iterations'] == 10
+    assert record(tmp_path, 'baseline_a+equal_cost')['iterations'] == 60
+    out = capsys.readouterr().out
+    assert 'gradaug_a takes 3.00 times as long as baseline_a' in out
+    assert 'plain training (20 against 10)' in out
+
+
+def test_equal_cost_is_known_at_the_end_where_subnetworks_begin_later(tool, pair):
+    for text, known in (('begin=2', True), ('end=1', True), ('', False)):
+        hook = f"custom_hooks = [dict(type='mmgradaug.GradAugHook', {text})]\n"
+        pair[1].write_text(GRADAUG + hook)
+        (item,) = select([str(pair[1])])
+        prepare([item], None, [], pair[1].parent)
+        assert bool(item.phase) is known
+
+
+def test_a_longer_training_is_of_equal_cost_to_its_partner_alone(tool, pair, tmp_path, capsys):
+    more = tmp_path / 'another_a.py'
+    more.write_text(GRADAUG)
+    assert tool(*pair, more, '--equal-cost') == 0
+    out = capsys.readouterr().out
+    lines = [line.split() for line in out.splitlines()]
+    table = {
+        line[0]: line[1:]
+        for line in lines
+        if line and line[0].endswith('_a') and '3.00×' in line[-3]
+    }
+    assert table['gradaug_a'].count('+1.00') == 2 and table['another_a'].count('+1.00') == 1
+    assert 'gradaug_a is 1.0 points of top-1 above plain training at equal cost' in out
+    assert 'another_a is' not in out
+
+
+def test_without_subnetworks_it_is_plain_training(tool, pair, tmp_path, capsys):
+    pair[0].write_text(GRADAUG.replace('num_subnets=3', 'num_subnets=0'))
+    assert tool(*pair, '--equal-cost') == 0
+    assert (tmp_path / 'work/runs/baseline_a+equal_cost').is_dir()
 
 
 def test_a_sweep_keeps_two_checkpoints_a_run_unless_the_config_says(tool, pair, tmp_path):
