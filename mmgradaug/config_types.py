@@ -52,7 +52,7 @@ def is_a(
 
 def trains_by_gradaug(model: Optional[Mapping[str, Any]]) -> bool:
     """Whether a model's config has sub-networks; with ``num_subnets=0`` it is plain training."""
-    gradaug = (model or {}).get('gradaug')
+    gradaug = (model or {}).get('gradaug') or {}
     return bool(gradaug) and gradaug.get('num_subnets') != 0
 
 
