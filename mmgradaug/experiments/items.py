@@ -326,6 +326,10 @@ def stretch(item: Item, source: Item, times: float) -> None:
                 options.append(f'{name}.{key}=[{scaled}]')
             elif isinstance(value, (int, float)) and 0 < value < float('inf'):
                 options.append(f'{name}.{key}={max(1, round(value * new / length))}')
+    for i, hook in enumerate(source.cfg.get('custom_hooks') or ()):
+        for key in ('begin', 'end') if short_name(hook) == 'GradAugHook' else ():
+            if hook.get(key):
+                options.append(f'custom_hooks.{i}.{key}={max(1, round(hook[key] * new / length))}')
     item.config, item.metric = source.config, source.metric
     item.options = [*source.options, *options]
     item.cfg = type(source.cfg)(source.cfg.to_dict())

@@ -10,7 +10,7 @@ from command_line import exit_code, mmgradaug, run_mmgradaug
 from made_up_runs import GRADAUG, PLAIN, TRAINER
 
 from mmgradaug.experiments import runs, sweep
-from mmgradaug.experiments.items import prepare, select
+from mmgradaug.experiments.items import prepare, select, stretch
 from mmgradaug.files import UserError
 
 BY_EPOCH = """
@@ -161,13 +161,22 @@ def test_equal_cost_counts_another_length_and_batch_of_gradaug(tool, pair, tmp_p
     assert 'plain training (20 against 10)' in out
 
 
-def test_equal_cost_is_known_at_the_end_where_subnetworks_begin_later(tool, pair):
+def test_where_subnetworks_begin_later_goes_with_the_length(tool, pair, tmp_path):
     for text, known in (('begin=2', True), ('end=1', True), ('', False)):
         hook = f"custom_hooks = [dict(type='mmgradaug.GradAugHook', {text})]\n"
         pair[1].write_text(GRADAUG + hook)
         (item,) = select([str(pair[1])])
         prepare([item], None, [], pair[1].parent)
         assert bool(item.phase) is known
+    pair[1].write_text(
+        GRADAUG
+        + "custom_hooks = [dict(type='mmgradaug.GradAugHook', begin=5, end=20, by_epoch=False)]\n"
+    )
+    (item,) = select([str(pair[1])])
+    prepare([item], None, [], tmp_path)
+    stretch(item, item, 8 / 20)
+    hook = item.cfg.custom_hooks[0]
+    assert (hook.begin, hook.end, item.cfg.train_cfg.max_iters) == (2, 8, 8)
 
 
 def test_a_longer_training_is_of_equal_cost_to_its_partner_alone(tool, pair, tmp_path, capsys):
