@@ -196,9 +196,11 @@ def test_a_longer_training_is_of_equal_cost_to_its_partner_alone(tool, pair, tmp
 
 
 def test_without_subnetworks_it_is_plain_training(tool, pair, tmp_path, capsys):
-    pair[0].write_text(GRADAUG.replace('num_subnets=3', 'num_subnets=0'))
-    assert tool(*pair, '--equal-cost') == 0
-    assert (tmp_path / 'work/runs/baseline_a+equal_cost').is_dir()
+    plain, ours = (path.rename(tmp_path / name) for path, name in zip(pair, ('a.py', 'b.py')))
+    plain.write_text(GRADAUG.replace('num_subnets=3', 'num_subnets=0'))
+    assert tool(plain, ours, '--equal-cost') == 0
+    assert (tmp_path / 'work/runs/a+equal_cost').is_dir()
+    assert 'b is ' in (out := capsys.readouterr().out) and 'a is ' not in out
 
 
 def test_a_sweep_keeps_two_checkpoints_a_run_unless_the_config_says(tool, pair, tmp_path):
