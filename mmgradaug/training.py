@@ -286,12 +286,12 @@ def _select(targets: Any, chosen: Tensor, size: int) -> Any:
             return {key: select(each) for key, each in value.items()}
         if not isinstance(value, (list, tuple)):
             return value
+        if hasattr(value, '_fields'):
+            return type(value)(*map(select, value))
         if len(value) == size and not any(map(is_rows, value)):
             found = True
-            items = [value[i] for i in chosen.tolist()]
-        else:
-            items = [select(each) for each in value]
-        return type(value)(*items) if hasattr(value, '_fields') else type(value)(items)
+            return type(value)(value[i] for i in chosen.tolist())
+        return type(value)(map(select, value))
 
     selected = select(targets)
     if not found:
