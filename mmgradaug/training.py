@@ -166,6 +166,11 @@ class GradAug:
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             raise ValueError(f'seed must be a whole number, 0 or more, got {seed!r}')
         self.model = model
+        if isinstance(model, nn.DataParallel):
+            raise TypeError(
+                'DataParallel runs copies of the model, which have no sub-networks: give its .module, on several '
+                'GPUs in DistributedDataParallel'
+            )
         self.network = model.module if isinstance(model, DistributedDataParallel) else model
         refuse_unknown_keys('GradAug', settings, SubnetSampler)
         self.sampler = SubnetSampler(num_subnets, min_width, transforms, **settings)
@@ -266,38 +271,42 @@ class GradAug:
 def _select(targets: Any, chosen: Tensor, size: int) -> Any:
     """The targets of some images of ``size``.
 
-    Rows of tensors and items of lists that are one an image, also inside lists, tuples and dicts; all else,
-    such as Mixup's share, as it is.
+    Rows of tensors, and items of lists and tuples whose items are one an image: as many as images, and of one
+    type. Also inside lists, tuples and dicts. Numbers and the like, such as Mixup's share, stay.
 
     Raises:
-        TypeError: nothing in them is one an image.
+        TypeError: nothing in them is one an image, or it cannot be told what is.
     """
-    found = False
-
-    def is_rows(value: Any) -> bool:
-        return isinstance(value, Tensor) and value.dim() > 0 and len(value) == size
+    problem = f'batch_fraction: the targets of a part of {size} images cannot be chosen, since '
+    held = found = False
 
     def select(value: Any) -> Any:
-        nonlocal found
-        if is_rows(value):
-            found = True
-            return value[chosen]
+        nonlocal held, found
+        if isinstance(value, Tensor):
+            is_rows = value.dim() > 0 and len(value) == size
+            held, found = held or value.dim() > 0, found or is_rows
+            return value[chosen] if is_rows else value
         if isinstance(value, dict):
             return {key: select(each) for key, each in value.items()}
         if not isinstance(value, (list, tuple)):
             return value
         if hasattr(value, '_fields'):
             return type(value)(*map(select, value))
-        if len(value) == size and not any(map(is_rows, value)):
+        held = held or bool(value)
+        if len(value) == size and len(set(map(type, value))) == 1:
+            if all(isinstance(each, Tensor) and each.shape[:1] == (size,) for each in value):
+                raise TypeError(
+                    f'{problem}a {type(value).__name__} of {size} tensors of {size} rows each may hold one tensor an '
+                    'image or one row an image: give a dict of tensors'
+                )
             found = True
             return type(value)(value[i] for i in chosen.tolist())
         return type(value)(map(select, value))
 
     selected = select(targets)
-    if not found:
+    if held and not found:
         raise TypeError(
-            f'batch_fraction: in targets of type {type(targets).__name__} nothing has one row or item for each '
-            f'of the {size} images, so those of a part of the batch cannot be chosen'
+            f'{problem}nothing in them, a {type(targets).__name__}, has one row or item an image'
         )
     return selected
 

@@ -14,6 +14,7 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 from torch.nn.parallel import DistributedDataParallel
 
 from mmgradaug import GradAug, Identity, RandomResize, SlimmingError, plan_channels
+from mmgradaug.training import _select
 
 RESIZE = RandomResize([10, 12, 7])
 
@@ -173,8 +174,40 @@ def test_targets_of_any_form_are_chosen_with_their_images():
     for model in models[1:]:
         assert_same(gradients(model), gradients(models[0]))
     gradaug = GradAug(convolutions(), 2, 0.6, RESIZE, batch_fraction=0.4, soft_labels=False)
-    with pytest.raises(TypeError, match='targets of type int nothing has one row or item'):
-        gradaug.backward(images, 3, lambda logits, targets: logits[:, targets].mean())
+    gradaug.backward(images, None, lambda logits, targets: logits.square().mean())
+    for wrong, message in (
+        (torch.arange(4), 'nothing in them, a Tensor, has one row or item an image'),
+        (
+            [torch.arange(9)] * 9,
+            'a list of 9 tensors of 9 rows each may hold one tensor an image or',
+        ),
+    ):
+        with pytest.raises(TypeError, match=message):
+            gradaug.backward(images, wrong, lambda logits, targets: logits.mean())
+
+
+def test_labels_of_an_image_are_no_rows_although_they_are_as_many():
+    """Of four images the third has four labels."""
+    labels = [torch.arange(number) for number in (1, 2, 4, 1)]
+    seen = []
+
+    def criterion(logits, targets):
+        seen.append([len(each) for each in targets])
+        return logits.square().mean()
+
+    gradaug = GradAug(convolutions(), 1, 0.6, RESIZE, batch_fraction=0.5, soft_labels=False)
+    gradaug.backward(batch(size=4)[0], labels, criterion)
+    part = gradaug.sampler.sample(0, 0)[0].part.indices(4).tolist()
+    assert seen == [[1, 2, 4, 1], [[1, 2, 4, 1][i] for i in part]]
+    # A tuple of a dict and a number is Mixup's pair, not the targets of two images.
+    pair = ({'labels': torch.tensor([3, 7])}, 0.3)
+    chosen, share = _select(pair, torch.tensor([1]), 2)
+    assert chosen['labels'].tolist() == [7] and share == 0.3
+
+
+def test_data_parallel_is_refused():
+    with pytest.raises(TypeError, match='give its .module'):
+        GradAug(nn.DataParallel(convolutions()), 1, 0.6, RESIZE)
 
 
 def test_what_is_narrowed_stays_whatever_is_planned_later():

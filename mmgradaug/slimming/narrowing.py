@@ -127,14 +127,16 @@ def _narrow(model: nn.Module, plan: ChannelPlan, kept: Kept, changes: _Changes) 
         value = tensors.get(attribute) if tensors else None
         if not tensors or value is None:
             raise SlimmingError(
-                f'{name!r} was there when the sub-networks were planned and is gone'
+                f'{name!r} was there when the sub-networks were planned and is gone. If layers were replaced, '
+                'make the GradAug object or model anew, or outside of training plan again: plan_channels(model)'
             )
         for dim, selection in selections:
             if value.shape[dim] != len(selection):
                 raise SlimmingError(
                     f'{name!r} has shape {tuple(value.shape)} now, but {len(selection)} channels in '
                     f'dimension {dim} when the sub-networks were planned: is it inside the context of a '
-                    'sub-network of another model that shares it? If layers were replaced, plan again'
+                    'sub-network of another model that shares it? If layers were replaced, make the GradAug '
+                    'object or model anew, or outside of training plan again: plan_channels(model)'
                 )
         first = _first(value, selections, kept)
         if first is not value:

@@ -42,7 +42,7 @@ def subnetwork(
         width: in (0, 1]. 1.0 has every channel but is a sub-network all the same: its batch norms
             leave the running statistics alone.
         plan: what :func:`~mmgradaug.slimming.plan_channels` gave; by default the one it gave last for
-            this model, or one that is made now with an ordinary example.
+            this model, or with which GradAug last trained it, or one that is made now with an ordinary example.
         divisor: >= 1; numbers of channels are rounded to multiples of it.
 
     Raises:
