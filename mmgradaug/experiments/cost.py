@@ -3,6 +3,7 @@
 import argparse
 import copy
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -94,12 +95,13 @@ def measure(
         images = IMAGES[short_name(item.cfg.train_dataloader.dataset)]
     per_epoch = images // batch
     total = length * per_epoch if unit == 'epochs' else length
-    windows = [w for w in record['training'] if w['iteration'] > WARM_UP]
     number = timed_iterations(item, args)
-    seconds = seconds_per_iteration(windows[-number:])
-    assert seconds is not None  # there is one window an iteration
+    timed = 2 * number if item.phase else number
+    windows = record['training']
+    seconds = seconds_per_iteration(between(windows, WARM_UP + timed - number, WARM_UP + timed))
+    assert seconds is not None
     if item.phase:
-        plain = seconds_per_iteration(windows[:number])
+        plain = seconds_per_iteration(between(windows, WARM_UP, WARM_UP + number))
         assert plain is not None
         in_phase = share_of_phase(item.phase, per_epoch, total)
         seconds = in_phase * seconds + (1 - in_phase) * plain
@@ -110,7 +112,7 @@ def measure(
         'seconds_per_iteration': seconds,
         'peak_memory_mb': record['peak_memory_mb'],
         'memory_of': record['memory_of'],
-        'iterations': len(windows),
+        'iterations': timed,
         'batch_size': batch,
         'iterations_per_epoch': per_epoch,
         'epochs': length if unit == 'epochs' else None,
@@ -126,6 +128,12 @@ def timed_iterations(item: Item, args: argparse.Namespace) -> int:
     """With as many sub-networks an iteration as all of the training has: with every=k a multiple of k."""
     every = with_preset(dict(item.cfg.model.gradaug)).get('every', 1) if item.is_gradaug else 1
     return -(-args.iterations // every) * every
+
+
+def between(windows: Sequence[dict[str, Any]], after: int, last: int) -> list[dict[str, Any]]:
+    """The windows of a run's record whose iterations are all in (after, last]."""
+    starts = [0, *(window['iteration'] for window in windows)]
+    return [w for w, start in zip(windows, starts) if after <= start and w['iteration'] <= last]
 
 
 def share_of_phase(hook: Any, per_epoch: int, total: int) -> float:

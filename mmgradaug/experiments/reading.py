@@ -1,7 +1,7 @@
 """Reads run.json and the JSON files of evaluations from work dirs, and says how trainings differ from the paper's."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,36 +12,11 @@ from mmgradaug.resources import CONFIGS
 
 from .results import OTHER, OWN, PAPER, SMALL, Found, Group, Result
 from .runs import RECORD, REQUEST, problem_of, read_config
+from .settings import WITHOUT_EFFECT, settings_of
 from .tables import EQUAL_COST, METRICS, ROWS, TOP1, TOP5, Row
 
 SWEEP = 'sweep.json'  # beside the runs of a sweep: what they share
 LARGEST = 50_000_000  # bytes; annotations of data sets are JSON too
-
-# What decides over a result; the rest of a config is logging, or where things lie.
-DECISIVE = (
-    'model',
-    'data_preprocessor',
-    'train_dataloader',
-    'val_dataloader',
-    'val_evaluator',
-    'optim_wrapper',
-    'param_scheduler',
-    'train_cfg',
-    'custom_hooks',
-)
-# But for these within: speed, paths, repetitions, and how often validation looks.
-WITHOUT_EFFECT = {
-    *('seed', 'label_seed', 'split_seed', 'image_seed', 'split_file', 'num_workers'),
-    *(
-        'persistent_workers',
-        'pin_memory',
-        'prefetch_factor',
-        'data_root',
-        'data_prefix',
-        'ann_file',
-    ),
-    *('download', 'backend_args', 'val_interval', 'val_begin'),
-}
 
 
 def read_work_dirs(folders: Sequence[Path]) -> Found:
@@ -130,16 +105,23 @@ def _add_run(file: Path, record: dict[str, Any], found: Found) -> None:
     found.add(group, [result])
 
 
-def _tell_apart(result: Result, group: Group, most: int = 2) -> None:
+def _tell_apart(result: Result, group: Group) -> None:
     """Name a run of one's own config by what it was trained with, where the first of its name had something else."""
-    for first in group.results.get(result.key, ())[:1]:
-        ours, other = dict(_flat(result.config)), dict(_flat(first.config))
-        keys = [k for k in sorted(ours.keys() | other.keys()) if ours.get(k) != other.get(k)]
-        if keys:
-            texts = [f'{key.rsplit(".", 1)[-1]}={ours.get(key)}' for key in keys[:most]]
-            more = [f'{len(keys) - most} more'] if len(keys) > most else []
-            result.key = f'{result.key} ({", ".join([*texts, *more])})'
-            result.label = result.key
+    others = group.results.get(result.key)
+    if not others or others[0].settings == result.settings:
+        return
+    ours, first = result.settings, others[0].settings
+    keys = [k for k in sorted(ours.keys() | first.keys()) if ours.get(k) != first.get(k)]
+    shortest = [key.rsplit('.', 1)[-1] for key in keys]
+    names = [last if shortest.count(last) == 1 else key for key, last in zip(keys, shortest)]
+    texts = [f'{name}={ours.get(key, "absent")}' for key, name in zip(keys, names)]
+    more = [f'{len(keys) - 2} more'] if len(keys) > 2 else []
+    name = key = f'{result.key} ({", ".join([*texts[:2], *more])})'
+    number = 1
+    while key in group.results and group.results[key][0].settings != ours:
+        number += 1  # the rest of the differences is another
+        key = f'{name} {number}'
+    result.key = result.label = key
 
 
 def _setting(
@@ -305,15 +287,13 @@ def differences(result: Result, row: Row) -> list[tuple[str, str, str]]:
     wanted_config = reference(row.key)
     if not wanted_config:
         return [(f'configs/{row.config}', 'not compared', 'missing here')]
-    trained, wanted = dict(_flat(result.config)), dict(_flat(wanted_config))
+    trained, wanted = dict(result.settings), settings_of(wanted_config)
     for values in (trained, wanted):  # the same images, read from a folder
         for key, value in values.items():
             if key.endswith('dataset.type') and value == 'mmgradaug.ImageFolder':
                 values[key] = f'CIFAR{values.get("data_preprocessor.num_classes")}'
     batch = 'train_dataloader.batch_size'
-    # Eight GPUs with 64 images each are one with 512.
     if batch in trained:
-        trained[batch] *= result.world_size
         base = (wanted_config.get('auto_scale_lr') or {}).get('base_batch_size')
         wanted[batch] = base or wanted.get(batch)
     nothing = 'absent'
@@ -322,24 +302,6 @@ def differences(result: Result, row: Row) -> list[tuple[str, str, str]]:
         for key in sorted(trained.keys() | wanted.keys())
         if trained.get(key, nothing) != wanted.get(key, nothing)
     ]
-
-
-def _flat(value: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
-    """The leaves of a config that may change a result."""
-    parts = prefix.split('.')
-    if prefix and (parts[0] not in DECISIVE or set(parts) & WITHOUT_EFFECT):
-        return
-    if prefix == 'val_dataloader.batch_size':
-        return
-    if isinstance(value, dict):
-        items: Iterable[tuple[Any, Any]] = value.items()
-    elif isinstance(value, list) and any(isinstance(entry, dict) for entry in value):
-        items = enumerate(value)
-    else:
-        yield prefix, value
-        return
-    for key, entry in items:
-        yield from _flat(entry, f'{prefix}.{key}' if prefix else str(key))
 
 
 def makes_small(key: str) -> bool:

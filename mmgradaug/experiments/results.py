@@ -10,6 +10,7 @@ from typing import Any, Optional
 from mmgradaug.config_types import trains_by_gradaug
 from mmgradaug.files import short
 
+from .settings import settings_of
 from .tables import EQUAL_COST, METRICS, TABLES, baseline_of
 
 SMALL = 'small scale: not comparable with the paper'
@@ -65,6 +66,11 @@ class Result:
     equal_cost_to: Optional[str] = None
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """What of its config decides over its result."""
+        return settings_of(self.config, self.world_size)
+
+    @property
     def is_gradaug(self) -> bool:
         model = self.config.get('model')
         return trains_by_gradaug(model) if model else 'gradaug' in self.key
@@ -116,11 +122,31 @@ class Group:
                     if found.key in self.results:
                         return found.key
         plain = [k for k, runs in self.results.items() if _may_be_plain(k, runs)]
+        if base in self.results and self.results[base][0].is_gradaug:
+            alike = [
+                k for k in plain if _differ_in_gradaug(self.results[base][0], self.results[k][0])
+            ]
+            if len(alike) == 1:
+                return alike[0]
         namesake = base.replace('gradaug', 'baseline')
         if namesake in plain and 'baseline' in namesake:
-            return namesake
+            # With other settings too, none of which are this one's, it is not clear which to take.
+            return None if any(k.startswith(f'{namesake} (') for k in plain) else namesake
         named = [k for k in plain if 'baseline' in k or 'plain' in k]
         return (named or plain)[0] if len(named or plain) == 1 else None
+
+
+def _differ_in_gradaug(ours: Result, plain: Result) -> bool:
+    """Whether nothing else tells a GradAug training from a plain one."""
+    own, other = (
+        {
+            key: value
+            for key, value in result.settings.items()
+            if not key.startswith(('model.type', 'model.gradaug', 'custom_hooks'))
+        }
+        for result in (ours, plain)
+    )
+    return own == other
 
 
 def _may_be_plain(key: str, runs: Sequence[Result]) -> bool:

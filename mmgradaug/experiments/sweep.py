@@ -75,7 +75,10 @@ class Sweep:
             'scale': self.overlay.scale if self.overlay else None,
             **self.setting,
             'equal_cost': dict(old.get('equal_cost', {})) if same else {},
+            # Of whole trainings; ratios of earlier versions are of an iteration.
+            'equal_cost_of': 'training',
         }
+        self.ratios_are_of_iterations = bool(old) and old.get('equal_cost_of') is None
 
     @property
     def seeds(self) -> range:
@@ -100,6 +103,8 @@ class Sweep:
         changed = {run.key for run in outdated}
         for plain, gradaug, longer in self.triples:
             known = self.data['equal_cost'].get(longer.key)
+            if self.ratios_are_of_iterations and not _as_long(plain, gradaug):
+                known = None
             if known is None or changed & {plain.key, gradaug.key}:
                 # The cost is measured anew, so what was trained for another length does not count.
                 self.data['equal_cost'].pop(longer.key, None)
@@ -218,6 +223,12 @@ class Sweep:
 
     def everything(self) -> list[Item]:
         return [*self.items, *(longer for _, _, longer in self.triples)]
+
+
+def _as_long(plain: Item, gradaug: Item) -> bool:
+    """Whether a training takes as many times as long as its iterations do from the beginning."""
+    batches = [item.cfg.train_dataloader.get('batch_size') for item in (plain, gradaug)]
+    return plain.length == gradaug.length and batches[0] == batches[1] and not gradaug.phase
 
 
 def check_batch(item: Item, args: argparse.Namespace) -> None:

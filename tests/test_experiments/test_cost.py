@@ -8,6 +8,7 @@ from command_line import exit_code, mmgradaug
 
 from mmgradaug.experiments.cost import (
     WARM_UP,
+    between,
     share_of_phase,
     timed_config,
     timed_iterations,
@@ -71,6 +72,13 @@ def test_a_phase_of_the_training_counts_for_its_part():
     assert share_of_phase(dict(begin=1, end=3), 100, 400) == 0.5
 
 
+def test_windows_of_several_iterations_are_of_one_phase():
+    """A record has at most 50 windows, so those of longer timings hold several iterations."""
+    windows = [dict(iteration=each) for each in (2, 4, 6, 8, 10, 12)]
+    found = between(windows, 3, 8), between(windows, 8, 12), between(windows, 0, 2)
+    assert [[w['iteration'] for w in each] for each in found] == [[6, 8], [10, 12], [2]]
+
+
 def test_the_cost_of_a_phase_is_measured_in_both_parts(tmp_path, capsys):
     config = tmp_path / 'later.py'
     config.write_text(
@@ -83,6 +91,8 @@ def test_the_cost_of_a_phase_is_measured_in_both_parts(tmp_path, capsys):
     for file in (tmp_path / 'out').glob('*.json'):
         data = json.loads(file.read_text())
         found[data['setting']] = data['seconds_per_iteration']
+        # As many plain iterations before those with sub-networks, and every second of these has some.
+        assert data['iterations'] == dict(plain=2, economy=4, paper=4)[data['setting']]
     assert set(found) == {'plain', 'economy', 'paper'}
     assert found['plain'] < found['paper']
 

@@ -144,6 +144,46 @@ def test_runs_of_one_config_with_other_settings_are_not_averaged(tmp_path):
     assert found == {'my': '91.00 ± 1.41', 'my (lr=0.001)': '40.50 ± 0.71'}
 
 
+def test_settings_that_begin_alike_are_told_apart_too(tmp_path):
+    """By all that differs, although the name says two of it; and by the batch of all processes."""
+    for number, more in enumerate([{}, dict(lr=1, a=1, b=1, c=1), dict(lr=1, a=1, b=1, c=2)]):
+        made = record(60.0 + number, number, config_file='my.py')
+        made['config']['optim_wrapper'] = dict(optimizer=more)
+        write(tmp_path / f'{number}', made)
+    write(tmp_path / '3', {**record(70.0, 3, config_file='my.py'), 'world_size': 8})
+    ends = [dict(begin=0, end=5), dict(begin=0, end=10)]
+    for number, end in enumerate([[5, 5], [10, 5], [5, 10]]):
+        made = record(50.0 + number, number, config_file='ends.py')
+        made['config']['param_scheduler'] = [dict(each, end=e) for each, e in zip(ends, end)]
+        write(tmp_path / f'ends{number}', made)
+    (group,) = read_work_dirs([tmp_path]).groups
+    assert {row[0]: row[1] for row in summary(group).rows} == dict.fromkeys(
+        ['my', 'my (a=1, b=1, 2 more)', 'my (a=1, b=1, 2 more) 2', 'my (batch_size=64)',
+         'ends', 'ends (end=10)', 'ends (end=10) 2'], '1',
+    )  # fmt: skip
+
+
+def test_gradaug_is_compared_with_plain_training_of_its_own_settings(tmp_path):
+    for name, lr, top1 in (
+        ('baseline', 0.1, 60.0),
+        ('baseline', 0.2, 75.0),
+        ('gradaug', 0.2, 70.0),
+    ):
+        for seed in range(2):
+            made = record(top1 + seed, seed, gradaug=name == 'gradaug')
+            made['config']['optim_wrapper'] = dict(optimizer=dict(type='SGD', lr=lr))
+            write(tmp_path / f'{name}{lr}' / f'seed{seed}', made)
+    (group,) = read_work_dirs([tmp_path]).groups
+    assert 'my_gradaug is 5.0 points of top-1 below plain training of the same length' in verdict(
+        group
+    )
+    made['config']['optim_wrapper']['optimizer']['lr'] = 0.3
+    shutil.rmtree(tmp_path / 'gradaug0.2')
+    write(tmp_path / 'third', made)
+    (group,) = read_work_dirs([tmp_path]).groups
+    assert verdict(group) == 'No GradAug run beside a plain one.'
+
+
 def test_records_of_something_else_are_passed_over(tmp_path):
     own_runs(tmp_path)
     for name, text in (('a', '[{"a": 1}]'), ('b', '{"version": "2.0"}')):
