@@ -375,7 +375,8 @@ def prepare(
         while trainer.iteration < trainer.iterations:
             losses = trainer.step()
         if weights is not None:
-            save_weights(trainer.model, weights, job)
+            weights.mkdir(parents=True, exist_ok=True)
+            torch.save(trainer.model.state_dict(), weights_file(weights, job, bf16))
         return dict(
             iterations=trainer.iterations,
             top1=trainer.test(images(job.dataset)),
@@ -387,12 +388,11 @@ def prepare(
     return train
 
 
-def save_weights(model: nn.Module, folder: Path, job: Job) -> None:
-    """As a file that says its run in its name; :mod:`representation` reads it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    augmented = '-augmented' if job.augment else ''
-    name = f'{job.dataset}-{job.labels}{augmented}-{job.variant}-{job.seed}.pth'
-    torch.save(model.state_dict(), folder / name.replace(' ', '_'))
+def weights_file(folder: Path, job: Job, bf16: bool) -> Path:
+    """Says its run in its name; :mod:`representation` reads it."""
+    what = f'{job.dataset}-{job.labels}' + ('-augmented' if job.augment else '')
+    how = f'{job.variant}-{job.plain_iterations}' + ('-bf16' if bf16 else '')
+    return folder / f'{what}-{how}-{job.seed}.pth'.replace(' ', '_')
 
 
 def setup() -> torch.device:
@@ -425,7 +425,23 @@ def save_all(args: argparse.Namespace, folder: str) -> None:
         save_images(load_images(dataset, args.data, args.digits), Path(folder, dataset))
 
 
+def check_what_is_there(args: argparse.Namespace) -> None:
+    """Runs that are there are left out, so they must be what is asked for."""
+    done = read_lines(args.out)
+    if any(line.get('machine', 'CPU').endswith('bf16') != args.bf16 for line in done):
+        raise SystemExit(
+            f'{args.out} holds runs with{"out" * args.bf16} --bf16: name another --out'
+        )
+    for job in jobs_of(args) if args.weights else ():
+        is_done = any(vars(job).items() <= line.items() for line in done)
+        if is_done and not weights_file(args.weights, job, args.bf16).is_file():
+            raise SystemExit(
+                f'{args.out} has runs whose networks are not in {args.weights}: name another --out'
+            )
+
+
 def search(args: argparse.Namespace) -> None:
+    check_what_is_there(args)
     with tempfile.TemporaryDirectory() as folder:
         save_all(args, folder)
         run_queue(

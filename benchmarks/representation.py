@@ -50,7 +50,9 @@ UNTRAINED = 'untrained'
 PIXELS, BATCH, ITERATIONS, LR = 32, 32, 200, 0.02
 PENALTIES = [10.0**power for power in range(-4, 3)]
 NAMES = {'trashnet': 'TrashNet', 'digits': 'digits'}
-FILE = re.compile(r'(?P<of>[a-z0-9]+-\d+(?:-augmented)?)-(?P<method>.+)-(?P<seed>\d+)\.pth')
+FILE = re.compile(
+    r'(?P<of>[a-z0-9]+-\d+(?:-augmented)?)-(?P<method>.+)-(?P<length>\d+(?:-bf16)?)-(?P<seed>\d+)\.pth'
+)
 
 
 def networks(folder: Path) -> list[dict[str, Any]]:
@@ -60,13 +62,14 @@ def networks(folder: Path) -> list[dict[str, Any]]:
         match = FILE.fullmatch(file.name)
         if match is None:
             raise SystemExit(f'{file} was not saved by economy_search.py: take it out of {folder}')
-        found.append(dict(of=match['of'], method=match['method'], seed=int(match['seed'])))
+        of = f'{match["of"]}-{match["length"]}'
+        found.append(dict(of=of, method=match['method'], seed=int(match['seed']), file=file.name))
     if not found:
         raise SystemExit(
             f'{folder} holds no .pth files: make them by economy_search.py train --weights {folder}'
         )
     pairs = dict.fromkeys((each['of'], each['seed']) for each in found)
-    found += [dict(of=of, method=UNTRAINED, seed=seed) for of, seed in pairs]
+    found += [dict(of=of, method=UNTRAINED, seed=seed, file='') for of, seed in pairs]
     return sorted(found, key=lambda each: (each['seed'], each['of'], each['method']))
 
 
@@ -80,7 +83,8 @@ def prepare(folder: str, weights: Path) -> Callable[[Job], dict[str, Any]]:
 
     def run(job: Job) -> dict[str, Any]:
         model = network(job, weights)
-        data = Data(images(job['to']), job['labels'], job['seed'])
+        channels = model.stem.in_channels
+        data = Data(images(job['to']), job['labels'], job['seed'], channels)
         return (probe if job['kind'] == 'probe' else finetune)(model, data, job['seed'])
 
     return run
@@ -90,9 +94,8 @@ def network(job: Job, weights: Path) -> WideResNet:
     torch.manual_seed(job['seed'])
     task = TASKS[job['of'].split('-')[0]]
     if job['method'] == UNTRAINED:
-        return WideResNet(task.depth, task.widen, 3, 10)
-    file = weights / '{of}-{method}-{seed}.pth'.format(**job)
-    state = torch.load(file, map_location='cpu', weights_only=True)
+        return WideResNet(task.depth, task.widen, 1 if job['of'].startswith('digits') else 3, 10)
+    state = torch.load(weights / job['file'], map_location='cpu', weights_only=True)
     channels, classes = state['stem.weight'].shape[1], len(state['head.bias'])
     model = WideResNet(task.depth, task.widen, channels, classes)
     model.load_state_dict(state)
@@ -102,7 +105,8 @@ def network(job: Job, weights: Path) -> WideResNet:
 class Data:
     """The labelled images of a seed, and the test, as the networks see them."""
 
-    def __init__(self, images: Images, labels: int, seed: int) -> None:
+    def __init__(self, images: Images, labels: int, seed: int, channels: int = 3) -> None:
+        self.channels = channels
         chosen = images.choose(labels, seed)
         train = self._sized(images.train[chosen])
         self.mean, self.std = (
@@ -114,10 +118,11 @@ class Data:
         self.test_labels = torch.from_numpy(images.test_labels.copy())
         self.classes = int(self.train_labels.max()) + 1
 
-    @staticmethod
-    def _sized(images: Any) -> Tensor:
+    def _sized(self, images: Any) -> Tensor:
         values = torch.from_numpy(images.copy()).permute(0, 3, 1, 2).float()
-        values = values.expand(-1, 3, -1, -1)
+        values = (
+            values.expand(-1, 3, -1, -1) if self.channels == 3 else values.mean(1, keepdim=True)
+        )
         return F.interpolate(values, [PIXELS] * 2, mode='bilinear', align_corners=False)
 
     def _normalised(self, images: Tensor) -> Tensor:

@@ -126,6 +126,33 @@ def test_a_search_is_resumed_and_summed_up(tmp_path, capsys):
     ]
 
 
+def test_networks_are_saved_and_runs_of_another_precision_are_not_taken_for_these(tmp_path):
+    out, weights = tmp_path / 'runs.jsonl', tmp_path / 'weights'
+    arguments = [
+        'train',
+        '--dataset',
+        'digits',
+        '--length',
+        '0.01',
+        '--seeds',
+        '1',
+        '--only',
+        '^plain$',
+    ]
+    arguments += ['--out', str(out)]
+    economy_search.search(economy_search.parse([*arguments, '--bf16', '--weights', str(weights)]))
+    (line,) = (json.loads(line) for line in out.read_text().splitlines())
+    assert line['machine'] == 'CPU, bf16'
+    (file,) = weights.iterdir()
+    assert file.name == 'digits-100-plain-2-bf16-0.pth'
+    assert torch.load(file, weights_only=True)['stem.weight'].shape == (16, 1, 3, 3)
+    with pytest.raises(SystemExit, match='holds runs with --bf16: name another --out'):
+        economy_search.search(economy_search.parse(arguments))
+    with pytest.raises(SystemExit, match='has runs whose networks are not in'):
+        other = ['--bf16', '--weights', str(tmp_path / 'other')]
+        economy_search.search(economy_search.parse([*arguments, *other]))
+
+
 def test_differences_are_paired_by_seed():
     """Plain training of cost 1.85 lies halfway between those of 1 and 2.7."""
     group = economy_search.Group

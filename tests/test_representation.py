@@ -29,15 +29,19 @@ def saved(tmp_path):
     torch.manual_seed(3)
     model = economy_search.WideResNet(16, 2, 3, 10)
     job = economy_search.Job('cifar10', 1000, True, 'n=1 every 2nd', 4, 500)
-    economy_search.save_weights(model, tmp_path / 'weights', job)
+    file = economy_search.weights_file(tmp_path / 'weights', job, bf16=True)
+    file.parent.mkdir()
+    torch.save(model.state_dict(), file)
     return tmp_path / 'weights', model
 
 
 def test_saved_networks_are_found_by_their_names(saved):
     folder, model = saved
     trained, untrained = representation.networks(folder)
-    assert trained == dict(of='cifar10-1000-augmented', method='n=1_every_2nd', seed=4)
-    assert untrained == dict(trained, method='untrained')
+    name = 'cifar10-1000-augmented-n=1_every_2nd-500-bf16-4.pth'
+    of = 'cifar10-1000-augmented-500-bf16'
+    assert trained == dict(of=of, method='n=1_every_2nd', seed=4, file=name)
+    assert untrained == dict(trained, method='untrained', file='')
     loaded = representation.network(trained, folder)
     for name, value in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value)
@@ -55,6 +59,8 @@ def test_features_are_what_the_last_layer_gets(saved, digits):
     assert data.train.shape == (20, 3, 32, 32) and data.test.shape == (40, 3, 32, 32)
     torch.testing.assert_close(data.train.mean((0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
     torch.testing.assert_close(data.train.std((0, 2, 3)), torch.ones(3), atol=1e-4, rtol=0)
+    grey = representation.Data(digits, 20, 0, channels=1)
+    torch.testing.assert_close(grey.train, data.train[:, :1])
     found = representation.features(model, data.test)
     with torch.no_grad():
         torch.testing.assert_close(model.head(found), model.eval()(data.test))
@@ -116,7 +122,7 @@ def test_from_a_search_to_the_table(tmp_path, saved, monkeypatch, capsys):
     representation.main()
     page = tmp_path / 'page.md'
     page.write_text(
-        '<!-- representation record.json cifar10-1000-augmented -->\nold\n<!-- end -->\n'
+        '<!-- representation record.json cifar10-1000-augmented-500-bf16 -->\nold\n<!-- end -->\n'
     )
     monkeypatch.setattr(sys, 'argv', ['representation.py', '--page', str(page)])
     representation.main()
