@@ -127,3 +127,9 @@ def test_from_a_search_to_the_table(tmp_path, saved, monkeypatch, capsys):
     monkeypatch.setattr(sys, 'argv', ['representation.py', '--page', str(page)])
     representation.main()
     assert '| n=1 every 2nd |' in page.read_text() and 'old' not in page.read_text()
+
+
+def test_the_pages_table_is_that_of_the_record():
+    page = ROOT / 'docs/when_it_helps.md'
+    assert '<!-- representation ' in page.read_text()
+    assert representation.fill(page.read_text(), page.parent) == page.read_text()
