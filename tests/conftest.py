@@ -6,6 +6,7 @@ import mmengine.config.config
 import numpy as np
 import pytest
 import torch
+from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
 from PIL import Image
@@ -37,13 +38,15 @@ def _kinds(base):
 
 @contextmanager
 def _globals_restored():
-    """A Runner leaves behind its scope, in which the next test's names would be looked up, and its visualizer.
+    """A Runner leaves behind its scope, in which the next test's names would be looked up, visualizer and logger.
 
     MMDetection names every visualizer "visualizer", so the next Runner would write into the last one's work dir.
+    A model's init_weights writes into the last logger's file, which other libraries' logging may have closed.
     """
-    kept = {kind: kind._instance_dict.copy() for kind in (DefaultScope, *_kinds(Visualizer))}
+    kinds = (DefaultScope, MMLogger, *_kinds(Visualizer))
+    kept = {kind: kind._instance_dict.copy() for kind in kinds}
     yield
-    for kind in (DefaultScope, *_kinds(Visualizer)):
+    for kind in kinds:
         kind._instance_dict.clear()
         kind._instance_dict.update(kept.get(kind, {}))
 

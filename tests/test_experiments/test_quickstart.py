@@ -29,7 +29,7 @@ def finished(tmp_path_factory):
 
 def test_what_was_trained(finished):
     work_dir, output = finished
-    ratio = float(re.search(r'took ([\d.]+) times as long', output)[1])
+    ratio = float(re.search(r'takes ([\d.]+) times as long', output)[1])
     for key in METHODS:
         for seed in (0, 1):
             data = json.loads((work_dir / 'runs' / key / f'seed{seed}' / 'run.json').read_text())
