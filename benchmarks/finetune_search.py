@@ -129,9 +129,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--processes', type=int, default=12)
     parser.add_argument('--seconds', type=float, default=200)
     parser.add_argument('--test-images', type=int, default=1000, help='of each class')
-    parser.add_argument(
-        '--channels-last', action='store_true', help='twice as fast on a CPU, see the docs of speed'
-    )
+    parser.add_argument('--channels-last', action='store_true', help='twice as fast on a CPU')
     parser.add_argument('--table', action='store_true', help='only show what the file holds')
     parser.add_argument(
         '--record',

@@ -23,6 +23,7 @@ Example::
 
 import argparse
 import functools
+import json
 import re
 import statistics
 import tempfile
@@ -31,7 +32,7 @@ from typing import Any, Callable
 
 import torch
 import torch.nn.functional as F
-from economy_search import TASKS, WideResNet
+from economy_search import TASKS, VARIANTS, WideResNet
 from search import (
     Images,
     Job,
@@ -188,17 +189,8 @@ def table(lines: list[dict[str, Any]], of: str) -> list[str]:
     head = ['trained with', *(cell for title in titles for cell in (title, 'to plain'))]
     rows = [f'| {" | ".join(head)} |', '|---' * len(head) + '|']
     methods = {method for runs in found.values() for method in runs}
-    order = [
-        'plain',
-        'plain_x1.5',
-        'plain_x2.7',
-        'Mixup',
-        'CutMix',
-        'paper',
-        'n=1_every_2nd',
-        UNTRAINED,
-    ]
-    for method in sorted(methods, key=lambda m: (order.index(m) if m in order else -1, m)):
+    order = [*(name.replace(' ', '_') for name in VARIANTS), UNTRAINED]
+    for method in sorted(methods, key=order.index):
         cells = [method.replace('_', ' ')]
         for column in columns:
             runs = found[column].get(method, {})
@@ -212,8 +204,6 @@ def table(lines: list[dict[str, Any]], of: str) -> list[str]:
 
 def fill(page: str, folder: Path) -> str:
     """A page with its tables made anew: ``<!-- representation FILE OF -->`` and ``<!-- end -->`` stand around one."""
-    import json
-
     return filled(
         page,
         'representation',
@@ -228,7 +218,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--weights', type=Path, help='the folder of saved networks')
     parser.add_argument('--data', type=Path, default=Path('data'), help='holds trashnet.tar.gz')
     parser.add_argument('--to', nargs='+', default=['trashnet/120'], metavar='DATASET/LABELS')
-    parser.add_argument('--kinds', nargs='+', default=['probe', 'finetune'])
+    kinds = ['probe', 'finetune']
+    parser.add_argument('--kinds', nargs='+', default=kinds, choices=kinds)
     parser.add_argument(
         '--out', type=Path, default=Path('representation.jsonl'), help='goes on where it ended'
     )
@@ -243,6 +234,10 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if not (args.page or args.weights):
         parser.error('--weights: name the folder of saved networks')
+    for each in args.to:
+        name, _, labels = each.partition('/')
+        if name not in NAMES or not labels.isdigit():
+            parser.error(f'--to {each}: write {" or ".join(NAMES)}, a slash, a number')
     return args
 
 

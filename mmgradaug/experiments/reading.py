@@ -12,7 +12,7 @@ from mmgradaug.resources import CONFIGS
 
 from .results import OTHER, OWN, PAPER, SMALL, Found, Group, Result
 from .runs import RECORD, REQUEST, problem_of, read_config
-from .settings import WITHOUT_EFFECT, settings_of
+from .settings import BATCH, WITHOUT_EFFECT, settings_of
 from .tables import EQUAL_COST, METRICS, ROWS, TOP1, TOP5, Row
 
 SWEEP = 'sweep.json'  # beside the runs of a sweep: what they share
@@ -292,10 +292,9 @@ def differences(result: Result, row: Row) -> list[tuple[str, str, str]]:
         for key, value in values.items():
             if key.endswith('dataset.type') and value == 'mmgradaug.ImageFolder':
                 values[key] = f'CIFAR{values.get("data_preprocessor.num_classes")}'
-    batch = 'train_dataloader.batch_size'
-    if batch in trained:
+    if BATCH in trained:
         base = (wanted_config.get('auto_scale_lr') or {}).get('base_batch_size')
-        wanted[batch] = base or wanted.get(batch)
+        wanted[BATCH] = base or wanted.get(BATCH)
     nothing = 'absent'
     return [
         (key, str(trained.get(key, nothing)), str(wanted.get(key, nothing)))

@@ -115,6 +115,12 @@ def _keep_buffers(modules: Iterable[nn.Module], changes: _Changes) -> None:
                 changes.set(module._buffers, name, buffer.clone())
 
 
+REPLACED = (
+    'If layers were replaced, make the GradAug object or model anew, or outside of training plan again: '
+    'plan_channels(model)'
+)
+
+
 def _narrow(model: nn.Module, plan: ChannelPlan, kept: Kept, changes: _Changes) -> None:
     modules: dict[str, nn.Module] = dict(model.named_modules())
     _keep_buffers(modules.values(), changes)
@@ -127,16 +133,14 @@ def _narrow(model: nn.Module, plan: ChannelPlan, kept: Kept, changes: _Changes) 
         value = tensors.get(attribute) if tensors else None
         if not tensors or value is None:
             raise SlimmingError(
-                f'{name!r} was there when the sub-networks were planned and is gone. If layers were replaced, '
-                'make the GradAug object or model anew, or outside of training plan again: plan_channels(model)'
+                f'{name!r} was there when the sub-networks were planned and is gone. {REPLACED}'
             )
         for dim, selection in selections:
             if value.shape[dim] != len(selection):
                 raise SlimmingError(
                     f'{name!r} has shape {tuple(value.shape)} now, but {len(selection)} channels in '
                     f'dimension {dim} when the sub-networks were planned: is it inside the context of a '
-                    'sub-network of another model that shares it? If layers were replaced, make the GradAug '
-                    'object or model anew, or outside of training plan again: plan_channels(model)'
+                    f'sub-network of another model that shares it? {REPLACED}'
                 )
         first = _first(value, selections, kept)
         if first is not value:
