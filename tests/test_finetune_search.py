@@ -1,7 +1,7 @@
 """The search for settings of a pretrained network: what it trains is what it says."""
 
+import copy
 import json
-import math
 import re
 import sys
 
@@ -11,12 +11,15 @@ import torch
 from command_line import ROOT
 from torchvision.models import mobilenet_v2
 
+from mmgradaug import GradAug, RandomResize
 from mmgradaug.slimming import plan_channels
+from mmgradaug.subnets import Identity
 
 sys.path.append(str(ROOT / 'benchmarks'))
 
 import finetune_search  # noqa: E402  found by the line above
 import search  # noqa: E402
+from measuring import flops  # noqa: E402
 
 
 @pytest.fixture(scope='module')
@@ -61,15 +64,26 @@ def test_random_channels_are_as_many_as_the_first_ones(network):
     network.eval()
 
 
-def test_every_method_has_the_same_cost():
-    """By iterations and passes: a uniform width's square is (1 + a + a^2) / 3 in the mean."""
-    cost = finetune_search.relative_cost
-    assert cost({}) == 1
-    assert cost(dict(n=3, alpha=1.0, parts=[1.0])) == 4
-    rng = np.random.default_rng(0)
-    widths = rng.uniform(0.9, 1, (100_000, 2)) ** 2
-    expected = 1 + (0.81 + widths.sum(1).mean()) * (1 + (56 / 64) ** 2 + 0.75**2 + 0.625**2) / 4
-    assert math.isclose(cost(dict(n=3, alpha=0.9)), expected, rel_tol=1e-3)
+def test_every_method_has_the_same_cost(network):
+    """The counted cost is that of passes that are counted one by one."""
+    network = copy.deepcopy(network).train()
+    images, targets = torch.zeros(2, 3, 48, 48), torch.tensor([0, 1])
+
+    def cost(**settings):
+        gradaug = GradAug(network, example_input=images, **settings)
+        return finetune_search.relative_cost(gradaug, images, targets, 4)
+
+    def operations(size):
+        return flops(lambda: network(torch.zeros(2, 3, size, size)).sum().backward())
+
+    same = dict(min_width=1.0, transforms=Identity())
+    assert cost(num_subnets=3, **same) == pytest.approx(4)
+    assert cost(num_subnets=1, every=2, **same) == pytest.approx(1.5)
+    smaller = cost(num_subnets=1, min_width=1.0, transforms=RandomResize([40]))
+    assert smaller == pytest.approx(1 + operations(40) / operations(48))
+    assert smaller > 1 + (40 / 48) ** 2  # maps are rounded up
+    assert cost(num_subnets=1, min_width=0.5, transforms=Identity()) < 2
+    assert all(p.grad is None for p in network.parameters())
 
 
 def test_mixing_keeps_the_sum_of_labels_and_the_share_of_pixels():
