@@ -41,10 +41,16 @@ def test_the_range_of_times_of_busy_iterations():
     assert f'{min(ratios):.2f} to {max(ratios):.2f}' in text
 
 
+def script(name):
+    """One of the scripts in docs."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / 'docs' / f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def test_tables_are_made_from_their_data():
-    spec = importlib.util.spec_from_file_location('tables', ROOT / 'docs' / 'tables.py')
-    tables = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tables)
+    tables = script('tables')
     pages = {path.name: path.read_text() for path in RESULTS.glob('*.md')}
     marks = [match[2] for text in pages.values() for match in tables.MARKED.finditer(text)]
     assert sorted(marks) == sorted(tables.TABLES)
@@ -52,3 +58,22 @@ def test_tables_are_made_from_their_data():
         assert tables.made(text) == text, f'{name} differs from its data: python docs/tables.py'
     changed = pages['small_scale.md'].replace('35.5 ± 0.8', '36.5 ± 0.8')
     assert tables.made(changed) == pages['small_scale.md']
+
+
+def test_the_picture_of_gains_has_all_differences_of_the_page(tmp_path):
+    gains = script('gains')
+    text = gains.PAGE.read_text()
+    rows = gains.gains(text)
+    scratch = text.split(f'## {gains.SCRATCH}')[1].split('\n## ')[0]
+    numbers = re.findall(r'[+-][\d.]+ \([\d.]+\)', '\n'.join(re.findall(r'^\|.*', scratch, re.M)))
+    drawn = [row for row in rows if row.section == gains.SCRATCH]
+    assert [f'{row.mean:+.1f} ({row.error:.1f})' for row in drawn] == numbers and len(numbers) > 9
+    assert len({row.section for row in rows}) == 2 + text.count('<!-- table ')
+    for row in rows:
+        assert row.verdict in gains.COLOURS, row
+        # Rounded figures of the page may just miss the two standard errors, or reach them.
+        if abs(abs(row.mean) - 2 * row.error) > 0.15:
+            certain = abs(row.mean) > 2 * row.error
+            assert (row.verdict in ('better', 'worse')) == certain, row
+    gains.draw(rows, tmp_path / 'gains.png')
+    assert (tmp_path / 'gains.png').stat().st_size > 10_000
