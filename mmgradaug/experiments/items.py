@@ -13,7 +13,7 @@ from mmgradaug.files import UserError, short, write_whole
 from mmgradaug.resources import CONFIGS, find_config
 
 from .runs import read_config
-from .tables import EQUAL_COST, OTHER_COMMANDS, TABLES, TOP1, Row
+from .tables import EQUAL_COST, OTHER_COMMANDS, ROWS, TABLES, TOP1, Row
 
 OTHERS = 'configs'  # as a table's name: configs given by path
 # Overrides of these go to the models that have them alone; the longest first.
@@ -52,6 +52,8 @@ class Item:
         cfg: what it says, options included; None while its config does not exist.
         options: of each run, but for the seed's.
         plain: of a training at equal cost: the item whose cost is made equal.
+        partner: of a training at equal cost: the GradAug item that it is as expensive as, where that plain
+            training has several.
         metric: what it is compared by, as MMEngine logs it.
     """
 
@@ -61,15 +63,18 @@ class Item:
     cfg: Any = None
     options: list[str] = field(default_factory=list)
     plain: Optional['Item'] = None
+    partner: Optional['Item'] = None
     metric: str = TOP1
 
     @property
     def key(self) -> str:
-        return self.row.key + EQUAL_COST if self.plain else self.row.key
+        of = f'+as_{self.partner.key}' if self.partner else ''
+        return self.row.key + of + EQUAL_COST if self.plain else self.row.key
 
     @property
     def label(self) -> str:
-        return f'{self.row.label}, equal cost' if self.plain else self.row.label
+        to = f' to {self.partner.label}' if self.partner else ''
+        return f'{self.row.label}, equal cost{to}' if self.plain else self.row.label
 
     @property
     def base(self) -> Path:
@@ -266,8 +271,8 @@ def merge(cfg: Any, options: Sequence[str]) -> None:
 def equal_cost_items(items: Sequence[Item]) -> list[tuple[Item, Item, Item]]:
     """Plain, GradAug and, not yet prepared, plain at equal cost.
 
-    A baseline, by its name, goes with the GradAug row of that name. One plain config and one with GradAug go
-    together whatever they are called.
+    A baseline, by its name, goes with the GradAug row of that name. Of one's own configs the plain one goes with
+    each that has GradAug, whatever they are called.
 
     Raises:
         UserError: there is no pair, or it is not clear which.
@@ -279,18 +284,25 @@ def equal_cost_items(items: Sequence[Item]) -> list[tuple[Item, Item, Item]]:
     for plain in baselines:
         partner = plain.key.replace('baseline', 'gradaug')
         pairs.append((plain, by_key.get(partner) or by_key.get(f'{partner}_imagenet')))
-    if not all(gradaug for _, gradaug in pairs) or not pairs:
+    named = bool(pairs) and all(gradaug for _, gradaug in pairs)
+    own = not any(item.row.key in ROWS for item in items)
+    if not named or (own and len(baselines) == 1):
         gradaug_items = [item for item in items if _trains_by_gradaug(item)]
         plain_items = baselines or [item for item in items if item not in gradaug_items]
-        if len(plain_items) != 1 or len(gradaug_items) != 1:
+        if len(plain_items) != 1 or not gradaug_items or not (own or len(gradaug_items) == 1):
             raise UserError(
                 '--equal-cost: which plain training is to be made as expensive as which GradAug training? '
-                f'Without GradAug: {_keys(plain_items)}. With it: {_keys(gradaug_items)}. Name one of each, or '
-                'call them X_baseline.py and X_gradaug.py; of a table let --only leave both in'
+                f'Without GradAug: {_keys(plain_items)}. With it: {_keys(gradaug_items)}. Name one without it, '
+                'or call them X_baseline.py and X_gradaug.py; of a table let --only leave both in'
             )
-        pairs = [(plain_items[0], gradaug_items[0])]
+        pairs = [(plain_items[0], gradaug) for gradaug in gradaug_items]
+    several = len(pairs) > len({plain.key for plain, _ in pairs})
     return [
-        (plain, gradaug, Item(plain.row, list(plain.tables), plain=plain))
+        (
+            plain,
+            gradaug,
+            Item(plain.row, list(plain.tables), plain=plain, partner=gradaug if several else None),
+        )
         for plain, gradaug in pairs
         if gradaug is not None
     ]

@@ -14,7 +14,7 @@ from mmgradaug.resources import CONFIGS
 from .reading import read_work_dirs
 from .report import write_report
 from .runs import Run, read_config, remove
-from .summary import summary, verdict
+from .summary import summary, verdicts
 from .sweep import Sweep, check_arguments, locked
 
 DIGITS, SHAPES = 'digits', 'shapes'
@@ -96,7 +96,7 @@ def tell(data: str, work_dir: Path, is_whole: bool) -> None:
     show(summary(group))
     print('Memory: largest resident set of a training process, nearly all of it libraries.\n')
     print(
-        verdict(group)
+        '\n'.join(verdicts(group))
         if is_whole
         else 'Trained too short to compare: that it runs is all that this shows.'
     )

@@ -25,7 +25,7 @@ from .summary import (
     seconds_of,
     summary,
     table2_grid,
-    verdict,
+    verdicts,
 )
 from .tables import EQUAL_COST, TABLES, Table, baseline_of
 
@@ -96,7 +96,9 @@ def _has_run(table: Table, group: Group) -> bool:
 
 
 def group_parts(group: Group) -> list[Part]:
-    parts = [heading(2, group.title, group.anchor), text(verdict(group), group.badge)]
+    said = verdicts(group) or ['']
+    parts = [heading(2, group.title, group.anchor), text(said[0], group.badge)]
+    parts += [text(sentence) for sentence in said[1:]]
     parts += [grid(summary(group)), *curves(group)]
     tables = [table for table in TABLES if _has_run(table, group) and table.name != 'table2']
     for table in tables:

@@ -108,10 +108,16 @@ class Group:
 
     def equal_cost_key(self, key: str) -> Optional[str]:
         """The plain training that was made as expensive as this one; None where there is none."""
-        longer = f'{self.plain_key(key)}{EQUAL_COST}'
-        if longer not in self.results or key in (self.plain_key(key), longer):
+        plain = self.plain_key(key)
+        if plain is None or key == plain or key.endswith(EQUAL_COST):
             return None
-        return longer if self.results[longer][0].equal_cost_to in (key, None) else None
+        for longer, runs in self.results.items():
+            # Those of earlier versions do not say what they are as expensive as.
+            if longer == plain + EQUAL_COST and runs[0].equal_cost_to in (key, None):
+                return longer
+            if longer.startswith(f'{plain}+as_') and runs[0].equal_cost_to == key:
+                return longer
+        return None
 
     def plain_key(self, key: str) -> Optional[str]:
         """What a key is measured by: its table's baseline, its namesake, or the one plain method."""
@@ -197,6 +203,19 @@ class Difference:
     error: Optional[float]
     pairs: int
     better: int  # of the pairs
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether it is beyond two standard errors, which takes three pairs at least.
+
+        Of three pairs chance does as much in one case of five, of five in one of nine (Student's t).
+        """
+        # One image more or less makes ratios of exactly two, which rounding must not lift over it.
+        return (
+            self.error is not None
+            and self.pairs > 2
+            and abs(self.mean) > 2 * self.error * (1 + 1e-5)
+        )
 
 
 def difference(

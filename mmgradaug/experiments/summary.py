@@ -140,53 +140,64 @@ def _memory(results: Sequence[Result]) -> str:
     return f'{max(memory):,.0f} MB' if memory else NOTHING
 
 
-def verdict(group: Group) -> str:
-    """In a sentence how GradAug compares; chosen by the order of methods, not by outcome."""
+def verdicts(group: Group) -> list[str]:
+    """How each method compares with plain training, in a sentence or two: GradAug first, then in the table's order."""
     if not group.metrics:
+        return []
+    found = {
+        key: _verdict(group, key) for key in ordered_keys(group) if not key.endswith(EQUAL_COST)
+    }
+    gradaug = [key for key in found if group.results[key][0].is_gradaug and found[key]]
+    if not gradaug:
+        return ['No GradAug run beside a plain one.']
+    gradaug.sort(key=lambda key: group.equal_cost_key(key) is None)
+    return [found[key] for key in [*gradaug, *(k for k in found if k not in gradaug)] if found[key]]
+
+
+def _verdict(group: Group, key: str) -> str:
+    plain_key = group.plain_key(key)
+    if plain_key is None or plain_key == key:
         return ''
+    lengths = [_length(group.results[each]) for each in (plain_key, key)]
+    same = 'of the same length' if len(set(lengths)) == 1 else f'({" against ".join(lengths)})'
     metric = group.metrics[0]
-    keys = sorted(
-        ordered_keys(group),
-        key=lambda key: (
-            group.equal_cost_key(key) is None,
-            group.results[key][0].label != 'GradAug',
-        ),
-    )
-    for key in keys:
-        if key.endswith(EQUAL_COST) or not group.results[key][0].is_gradaug:
-            continue
-        plain_key = group.plain_key(key)
-        if plain_key is None:
-            continue
-        sentences = []
-        lengths = [_length(group.results[each]) for each in (plain_key, key)]
-        same = 'of the same length' if len(set(lengths)) == 1 else f'({" against ".join(lengths)})'
-        for other, what in (
-            (group.equal_cost_key(key) or '', 'plain training at equal cost'),
-            (plain_key, f'plain training {same}'),
-        ):
-            found = difference(group.results[key], group.results.get(other, []), metric)
-            if found is not None:
-                name = metric_name(metric).removesuffix(' %')
-                sentences.append(_sentence(label_of(group, key), found, what, name))
-        return ' '.join(sentences)
-    return 'No GradAug run beside a plain one.'
+    sentences = []
+    for other, what in (
+        (group.equal_cost_key(key) or '', 'plain training at equal cost'),
+        (plain_key, f'plain training {same}'),
+    ):
+        found = difference(group.results[key], group.results.get(other, []), metric)
+        if found is not None:
+            name = metric_name(metric).removesuffix(' %')
+            sentences.append(_sentence(label_of(group, key), found, what, name))
+    return ' '.join(sentences)
 
 
 def _sentence(label: str, found: Difference, what: str, name: str) -> str:
     direction = 'above' if found.mean > 0 else 'below'
     text = f'{label} is {abs(found.mean):.1f} points of {name} {direction} {what}'
-    if not round(found.mean, 1) and found.error is not None:
-        return f'{label} is level with {what} in {name} (standard error {found.error:.1f}).'
+    if not round(found.mean, 1):
+        text = f'{label} is level with {what} in {name}'
+        if found.error is not None:
+            return f'{text} (standard error {found.error:.1f}).'
     if not found.pairs:
         return f'{text}; they have no common seed.'
     text += f' (better with {found.better} of {found.pairs} seeds'
     if found.error is None:
         return f'{text}); one seed cannot tell a difference from chance.'
     text += f', standard error {found.error:.1f})'
-    if abs(found.mean) > 2 * found.error:
-        return f'{text}, more than two standard errors.'
-    return f'{text}: less than two standard errors, so it may be chance.'
+    if found.pairs == 2:
+        return f'{text}; two seeds cannot tell a difference from chance.'
+    if not found.is_certain:
+        return f'{text}: less than two standard errors, so it may be chance.'
+    return f'{text}, more than two standard errors{FEW_SEEDS.get(found.pairs, "")}.'
+
+
+# How often chance alone goes beyond two standard errors (Student's t).
+FEW_SEEDS = {
+    3: ' (by chance in one of five comparisons of three seeds)',
+    4: ' (by chance in one of seven comparisons of four seeds)',
+}
 
 
 def paper_grid(table: Table, group: Group) -> Grid:

@@ -25,7 +25,7 @@ from .items import (
 )
 from .reading import SWEEP, read_work_dirs
 from .runs import Run, cost_ratio, remove, train_all, usable_cpus
-from .summary import summary, verdict
+from .summary import summary, verdicts
 from .watch import Watch
 
 FOLD = 'train_dataloader.dataset.fold'
@@ -306,7 +306,8 @@ def show_results(work_dir: Path) -> None:
     for group in read_work_dirs([work_dir]).groups:
         print()
         show(summary(group))
-        print(verdict(group))
+        for sentence in verdicts(group):
+            print(sentence)
     print(f'\nA page with curves: mmgradaug report {short(work_dir)}')
 
 

@@ -5,6 +5,7 @@ import re
 import shutil
 import statistics
 
+import numpy as np
 import pytest
 from command_line import ROOT, exit_code, mmgradaug
 from made_up_runs import record, write
@@ -12,7 +13,7 @@ from made_up_runs import record, write
 from mmgradaug.experiments.reading import differences, read_work_dirs, reference, result_of
 from mmgradaug.experiments.report import compose
 from mmgradaug.experiments.results import OTHER, OWN, PAPER, SMALL, Difference, difference
-from mmgradaug.experiments.summary import paper_grid, signed, summary, table2_grid, verdict
+from mmgradaug.experiments.summary import paper_grid, signed, summary, table2_grid, verdicts
 from mmgradaug.experiments.tables import ROWS, TABLES
 
 TABLE = {table.name: table for table in TABLES}
@@ -38,10 +39,12 @@ def test_own_configs_get_a_table_of_their_own(tmp_path):
     assert ours['to plain'] == f'+3.50 ± {error:.2f}' and rows['my_baseline']['to plain'] == '–'
     assert ours['top-1 %'] == f'64.50 ± {statistics.stdev([63, 66, 64.5]):.2f}'
     assert (ours['seeds'], ours['ms/iteration'], ours['memory']) == ('3', '300 (3.00×)', '100 MB')
-    assert 'my_gradaug is 3.5 points of top-1 above plain training of the same length' in verdict(
-        group
+    (said,) = verdicts(group)
+    assert 'my_gradaug is 3.5 points of top-1 above plain training of the same length' in said
+    assert (
+        'better with 3 of 3 seeds' in said
+        and 'more than two standard errors (by chance in one of five' in said
     )
-    assert 'better with 3 of 3 seeds' in verdict(group)
 
 
 def test_what_trains_by_gradaug_is_told_by_the_config_not_by_its_name(tmp_path):
@@ -50,14 +53,44 @@ def test_what_trains_by_gradaug_is_told_by_the_config_not_by_its_name(tmp_path):
         write(tmp_path / name, made)
     (group,) = read_work_dirs([tmp_path]).groups
     assert [row[0] for row in summary(group).rows] == ['plain', 'ours']
-    assert 'ours is 3.0 points of top-1 above plain training' in verdict(group)
+    assert 'ours is 3.0 points of top-1 above plain training' in verdicts(group)[0]
     (alone,) = read_work_dirs([tmp_path / 'ours']).groups
-    assert verdict(alone) == 'No GradAug run beside a plain one.'
+    assert verdicts(alone) == ['No GradAug run beside a plain one.']
     # Other plain methods are measured by the one that is called so.
     write(tmp_path / 'more', record(61.5, config_file='mixup.py'))
     (group,) = read_work_dirs([tmp_path]).groups
     found = {row[0]: row[summary(group).head.index('to plain')] for row in summary(group).rows}
     assert found == {'plain': '–', 'ours': '+3.00 (1 pair)', 'mixup': '+1.50 (1 pair)'}
+    ours, mixup = verdicts(group)  # each method is said something of, GradAug first
+    assert ours.startswith('ours is 3.0 points') and mixup.startswith('mixup is 1.5 points')
+
+
+@pytest.mark.parametrize(
+    'plain, ours, said',
+    [
+        # Of 24 images, 3 and 1 more: a ratio of exactly two, which float32 lifts a little over it.
+        ((50.0, 50.0), (62.5, 54.1666667), 'two seeds cannot tell a difference from chance'),
+        ((50.0, 50.0), (60.0, 60.1), 'two seeds cannot tell a difference from chance'),
+        ((50.0, 50.0, 50.0), (60.0, 61.0, 62.0), 'more than two standard errors (by chance in one of five'),
+        ((50.0,) * 5, (60.0, 61.0, 62.0, 61.0, 60.0), 'more than two standard errors.'),
+        ((50.0,) * 3, (56.0, 50.0, 50.0), 'less than two standard errors, so it may be chance'),
+        ((50.0,), (50.0,), 'ours is level with plain training of the same length in top-1 (better with 0 of 1'),
+        ((50.0,) * 3, (51.0, 49.0, 50.0), 'level with plain training of the same length in top-1 (standard error'),
+    ],
+)  # fmt: skip
+def test_what_is_said_of_few_seeds(tmp_path, plain, ours, said):
+    for name, values in (('plain', plain), ('ours', ours)):
+        for seed, top1 in enumerate(values):
+            made = record(top1, seed, gradaug=name == 'ours', config_file=f'{name}.py')
+            write(tmp_path / name / f'seed{seed}', made)
+    (group,) = read_work_dirs([tmp_path]).groups
+    assert said in verdicts(group)[0]
+
+
+def test_exactly_two_standard_errors_are_not_beyond_them():
+    error = float(np.float32(100 / 24))  # one image of 24
+    assert not Difference(float(np.float32(200 / 24)), error * (1 - 1e-7), 4, 4).is_certain
+    assert Difference(8.4, error, 4, 4).is_certain and not Difference(8.4, error, 2, 2).is_certain
 
 
 def test_groups_of_one_title_are_told_apart_by_their_methods(tmp_path):
@@ -174,14 +207,15 @@ def test_gradaug_is_compared_with_plain_training_of_its_own_settings(tmp_path):
             made['config']['optim_wrapper'] = dict(optimizer=dict(type='SGD', lr=lr))
             write(tmp_path / f'{name}{lr}' / f'seed{seed}', made)
     (group,) = read_work_dirs([tmp_path]).groups
-    assert 'my_gradaug is 5.0 points of top-1 below plain training of the same length' in verdict(
-        group
+    assert (
+        'my_gradaug is 5.0 points of top-1 below plain training of the same length'
+        in verdicts(group)[0]
     )
     made['config']['optim_wrapper']['optimizer']['lr'] = 0.3
     shutil.rmtree(tmp_path / 'gradaug0.2')
     write(tmp_path / 'third', made)
     (group,) = read_work_dirs([tmp_path]).groups
-    assert verdict(group) == 'No GradAug run beside a plain one.'
+    assert verdicts(group) == ['No GradAug run beside a plain one.']
 
 
 def test_records_of_something_else_are_passed_over(tmp_path):

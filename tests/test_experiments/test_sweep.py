@@ -10,7 +10,7 @@ from command_line import exit_code, mmgradaug, run_mmgradaug
 from made_up_runs import GRADAUG, PLAIN, TRAINER
 
 from mmgradaug.experiments import runs, sweep
-from mmgradaug.experiments.items import prepare, select, stretch
+from mmgradaug.experiments.items import equal_cost_items, prepare, select, stretch
 from mmgradaug.files import UserError
 
 BY_EPOCH = """
@@ -143,9 +143,9 @@ def test_equal_cost_of_two_configs_of_any_name(tool, pair, tmp_path, capsys):
     assert tool(ours, plain, '--equal-cost') == 0
     assert record(tmp_path, 'a+equal_cost')['iterations'] == 60
     assert 'b is 1.0 points of top-1 above plain training at equal cost' in capsys.readouterr().out
-    (tmp_path / 'c.py').write_text(GRADAUG)
+    (tmp_path / 'c.py').write_text(PLAIN)
     assert tool(plain, ours, tmp_path / 'c.py', '--equal-cost') == 1
-    assert 'Without GradAug: a. With it: b, c. Name one of each' in capsys.readouterr().err
+    assert 'Without GradAug: a, c. With it: b. Name one without it' in capsys.readouterr().err
 
 
 def test_equal_cost_counts_another_length_and_batch_of_gradaug(tool, pair, tmp_path, capsys):
@@ -195,20 +195,26 @@ def test_where_subnetworks_begin_later_goes_with_the_length(tool, pair, tmp_path
     assert (hook.begin, hook.end, item.cfg.train_cfg.max_iters) == (2, 8, 8)
 
 
-def test_a_longer_training_is_of_equal_cost_to_its_partner_alone(tool, pair, tmp_path, capsys):
-    more = tmp_path / 'another_a.py'
-    more.write_text(GRADAUG)
-    assert tool(*pair, more, '--equal-cost') == 0
+def test_each_gradaug_config_has_a_plain_training_of_its_own_cost(tool, pair, tmp_path, capsys):
+    half = tmp_path / 'half_a.py'
+    half.write_text(
+        GRADAUG + "train_cfg = dict(type='IterBasedTrainLoop', max_iters=10, val_interval=10)\n"
+    )
+    strong = tmp_path / 'strong_a.py'
+    strong.write_text(PLAIN + 'train_dataloader = dict(pipeline=1)\n')
+    assert tool(*pair, half, strong, '--equal-cost') == 0
+    shared = json.loads((tmp_path / 'work' / 'sweep.json').read_text())
+    longer = [f'baseline_a+as_{name}_a+equal_cost' for name in ('gradaug', 'half')]
+    assert shared['equal_cost'] == dict(zip(longer, (pytest.approx(3), pytest.approx(1.5))))
+    assert [record(tmp_path, key)['iterations'] for key in longer] == [60, 30]
     out = capsys.readouterr().out
-    lines = [line.split() for line in out.splitlines()]
-    table = {
-        line[0]: line[1:]
-        for line in lines
-        if line and line[0].endswith('_a') and '3.00×' in line[-3]
-    }
-    assert table['gradaug_a'].count('+1.00') == 2 and table['another_a'].count('+1.00') == 1
-    assert 'gradaug_a is 1.0 points of top-1 above plain training at equal cost' in out
-    assert 'another_a is' not in out
+    for name, direction in (('gradaug', 'above'), ('half', 'above')):
+        assert f'{name}_a is 1.0 points of top-1 {direction} plain training at equal cost' in out
+    assert 'strong_a is level with plain training of the same length' in out
+    assert 'baseline_a, equal cost to half_a' in out
+    # The rows of the tables have one alone, by their names.
+    keys = [longer.key for _, _, longer in equal_cost_items(select(['table4']))]
+    assert keys == ['baseline_wrn28_10_cifar100+equal_cost']
 
 
 def test_without_subnetworks_it_is_plain_training(tool, pair, tmp_path, capsys):
