@@ -19,7 +19,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import CheckpointLoader, Runner
 
 from .checkpoint import weights_of
-from .engine.config_check import problems_of
+from .engine.config_check import KNOWN, copies_of, problems_of
 from .files import UserError
 from .loading import loading_report, unwrapped
 from .resources import find_config
@@ -75,7 +75,7 @@ def load_config(args: argparse.Namespace, stages: Sequence[str] = ()) -> Config:
     cfg = read_config(config)
     cfg.launcher = args.launcher
     if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
+        merge_options(cfg, args.cfg_options)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
@@ -117,7 +117,9 @@ def read_config(config: Path) -> Config:
         elif isinstance(root, FileNotFoundError) and root.filename:
             if str(root.filename) != _file_read(error):
                 raise  # the config, or a module that it imports, opens a file
-            reason = f'there is no file {root.filename}; _base_ names it'
+            reason = (
+                f'there is no file {root.filename}; _base_ names it{_own_config(root.filename)}'
+            )
         elif isinstance(root, ModuleNotFoundError):
             reason = (
                 f'{root}, which the config or a module of custom_imports needs; install it, or put its folder '
@@ -128,6 +130,13 @@ def read_config(config: Path) -> Config:
         raise UserError(f'{config} cannot be read:\n  {reason}') from error
 
 
+def _own_config(path: str) -> str:
+    """What to write for a config of this package, whose path ends alike."""
+    name = path.replace('\\', '/').rpartition('configs/')[2]
+    found = find_config(f'configs/{name}')
+    return f". Of this package's configs write the whole path: '{found}'" if found else ''
+
+
 def _file_read(error: BaseException) -> Optional[str]:
     """Which config MMEngine was reading: the one asked for or one of its ``_base_``."""
     files = [
@@ -136,6 +145,24 @@ def _file_read(error: BaseException) -> Optional[str]:
         if frame.f_code.co_filename.endswith('config.py')
     ]
     return next((str(file) for file in reversed(files) if file), None)
+
+
+def merge_options(cfg: Config, options: dict[str, Any]) -> None:
+    """Put ``--cfg-options`` on top of a config.
+
+    Raises:
+        UserError: one is of a variable that the config has already been put together from: it would change nothing.
+    """
+    for option in options:
+        name = option.split('.')[0]
+        places = [] if name in KNOWN or name not in cfg else copies_of(cfg, name)
+        if places:
+            rest = option[len(name) :]
+            raise UserError(
+                f'--cfg-options {option}: {name} is a variable of the config, whose value stands in it by now, so '
+                f'this would change nothing. Write {" and ".join(place + rest for place in places[:3])}'
+            )
+    cfg.merge_from_dict(options)
 
 
 def parse_options(options: Sequence[str]) -> dict[str, Any]:

@@ -248,6 +248,11 @@ def test_without_a_log_file_the_traceback_stays(tmp_path):
 FILES = [
     ('x = dict(', "{0}/mine.py, line 1: '(' was never closed"),
     ("_base_ = 'nothere.py'", 'there is no file {0}/nothere.py; _base_ names it'),
+    (
+        "_base_ = 'configs/finetune/gradaug_r50.py'",
+        "there is no file {0}/configs/finetune/gradaug_r50.py; _base_ names it. Of this package's configs write the "
+        f"whole path: '{ROOT}/configs/finetune/gradaug_r50.py'",
+    ),
     ("_base_ = 'base.py'", '{0}/base.py, line 2: unterminated string literal'),
     (
         "custom_imports = dict(imports=['not_here'], allow_failed_imports=False)",

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import ROOT, load_tool
+from mmengine.config import Config
 from mmengine.registry import Registry
 from PIL import Image
 
@@ -20,7 +21,7 @@ from mmgradaug.datasets import LabelledSplit
 from mmgradaug.engine.config_check import problems_of
 from mmgradaug.engine.data_check_hook import differing, wrong_annotations
 from mmgradaug.files import UserError
-from mmgradaug.launch import check_fits, require_checkpoint
+from mmgradaug.launch import check_fits, merge_options, require_checkpoint
 from mmgradaug.models.regularizers.drop_block import DropBlock
 from mmgradaug.registry import BATCH_TRANSFORMS, HOOKS, MODELS
 
@@ -557,6 +558,46 @@ def test_an_empty_class_is_named(training, capfd):
 
     training(spoil, ['train_dataloader.drop_last=True'])
     assert 'no valid file in the folder n1' in ''.join(capfd.readouterr())
+    with pytest.raises(
+        UserError, match=r'5 classes .*: no image is in n1, tmp: remove the folder or fill it'
+    ):
+        training(lambda root: [(root / part / 'tmp').mkdir() for part in ('train', 'test')])
+
+
+def test_what_there_is_to_train_with_is_said_and_what_is_left_out(training, capfd):
+    def spoil(root):
+        for path in sorted((root / 'train' / 'n1').glob('*.png'))[:2]:
+            Image.open(path).save(path.with_suffix('.WebP'), 'webp')
+            path.unlink()
+        (root / 'train' / 'n1' / 'notes.txt').write_text('no image')
+
+    training(spoil, ['log_level=INFO', 'train_dataloader.batch_size=2'])
+    said = ''.join(capfd.readouterr())
+    total = len(list((training.root / 'train').rglob('*.png')))
+    fewest = len(list((training.root / 'train' / 'n1').glob('*.png')))
+    assert f'{total} images of 4 classes to train with, {fewest} (n1) to {fewest + 2} (' in said
+    assert '2 images are left out, ' in said and ".png', '.ppm', '.tif', '.webp')" in said
+    assert 'notes' not in said
+    endings = "train_dataloader.dataset.extensions=('.png','.webp')"
+    training(None, ['log_level=INFO', 'train_dataloader.batch_size=2', endings])
+    said = ''.join(capfd.readouterr())
+    assert f'{total + 2} images of 4 classes' in said and 'left out' not in said
+
+
+def test_an_option_of_a_variable_that_is_in_the_config_already(tmp_path):
+    (tmp_path / 'mine.py').write_text(
+        "train_pipeline = [dict(type='A'), dict(type='B', scale=224)]\n"
+        'width = 3\n'
+        "model = dict(type='X', depth=3)\n"
+        "train_dataloader = dict(dataset=dict(type='D', pipeline=train_pipeline))\n"
+    )
+    cfg = Config.fromfile(tmp_path / 'mine.py')
+    where = r'Write train_dataloader\.dataset\.pipeline\.1\.scale$'
+    with pytest.raises(UserError, match=where):
+        merge_options(cfg, {'train_pipeline.1.scale': 64})
+    assert cfg.train_dataloader.dataset.pipeline[1].scale == 224
+    merge_options(cfg, {'train_dataloader.dataset.pipeline.1.scale': 64, 'width': 5, 'mine': 1})
+    assert cfg.train_dataloader.dataset.pipeline[1].scale == 64 and cfg.width == 5
 
 
 def cut_off_image(*names):

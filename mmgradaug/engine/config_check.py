@@ -93,6 +93,24 @@ def _holds(part: Any, key: str, value: Any) -> bool:
     return part == value and not isinstance(part, bool)
 
 
+def copies_of(cfg: dict[str, Any], key: str) -> list[str]:
+    """Where a variable's value stands in what MMEngine reads, as ``train_dataloader.dataset.pipeline``."""
+
+    def search(part: Any, path: str) -> Iterator[str]:
+        pairs = part.items() if isinstance(part, dict) else ()
+        pairs = enumerate(part) if isinstance(part, (list, tuple)) else pairs
+        for name, each in pairs:
+            # A number may be there by chance.
+            is_copy = isinstance(value, (dict, list, tuple, str)) or name == key
+            if is_copy and each == value and type(each) is type(value):
+                yield f'{path}.{name}'
+            else:
+                yield from search(each, f'{path}.{name}')
+
+    value = cfg[key]
+    return [place for name in cfg if name in KNOWN for place in search(cfg[name], name)]
+
+
 def _default_hooks(cfg: dict[str, Any]) -> Iterator[str]:
     hooks = cfg.get('default_hooks') or {}
     for name, hook in hooks.items():

@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
+import PIL.Image
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -13,8 +15,12 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmgradaug.registry import HOOKS
+from mmgradaug.wrapped_datasets import inner_datasets
 
 from .placed_batches import NamedDataset, smallest_batch
+
+# Of more images it is not said how many each class has, nor which files are left out: it takes too long.
+MANY = 100_000
 
 
 @HOOKS.register_module()
@@ -23,7 +29,8 @@ class DataCheckHook(Hook):
 
     In a config: ``default_hooks = dict(data_check=dict(type='mmgradaug.DataCheckHook'), ...)``. A class
     folder that is missing shifts all labels after it, and a wrong accuracy looks like any other. The first
-    process also reads all annotations of the training data once (COCO: some ten seconds). An image that
+    process also reads all annotations of the training data once (COCO: some ten seconds), says how many images
+    there are of the classes, and warns of images in class folders whose names' endings are not taken. One that
     cannot be loaded is named, in validation and test too.
 
     Args:
@@ -101,15 +108,25 @@ class DataCheckHook(Hook):
     def _training_problems(self, runner: Runner) -> Iterator[str]:
         dataset = runner.train_dataloader.dataset
         classes = _classes(dataset)
+        if self.read_all:
+            runner.logger.info(images_of(dataset))
+            if words := left_out(dataset):
+                runner.logger.warning(words)
         if isinstance(runner._val_loop, BaseLoop):
             yield from differing(
                 classes, _classes(runner.val_dataloader.dataset), 'training', 'val'
             )
         outputs = num_classes_of(runner.model)
         if classes is not None and outputs is not None and outputs != len(classes):
+            empty = [name for name, count in (images_by_class(dataset) or {}).items() if not count]
+            advice = (
+                f'no image is in {_shown(empty)}: remove the folder or fill it, or'
+                if empty
+                else 'write'
+            )
             yield (
                 f'the head has num_classes={outputs}, but the training data have {len(classes)} classes '
-                f'({_shown(classes)}): write num_classes={len(classes)} in the head, and in the '
+                f'({_shown(classes)}): {advice} num_classes={len(classes)} in the head, and in the '
                 'data_preprocessor if it says it, or other data'
             )
         elif self.read_all:
@@ -156,6 +173,52 @@ def differing(
         f'the classes of the {other_name} data are not those of the {name} data: {what}. Labels are '
         'numbers in the order of the names, so all would be wrong. Mend the folders or annotations, or '
         f'give {other_name}_dataloader.dataset.metainfo.classes the same names'
+    )
+
+
+def images_by_class(dataset: Any) -> Optional[dict[str, int]]:
+    """Images of each class of a classification data set; None of another."""
+    classes = _classes(dataset)
+    if classes is None or not callable(getattr(dataset, 'get_data_info', None)):
+        return None
+    counts = dict.fromkeys(classes, 0)
+    for index in range(len(dataset)):
+        label = dataset.get_data_info(index).get('gt_label')
+        if not isinstance(label, (int, np.integer)) or not 0 <= label < len(classes):
+            return None
+        counts[classes[label]] += 1
+    return counts
+
+
+def images_of(dataset: Any) -> str:
+    """How many there are to train with, and of which class the fewest and the most."""
+    counts = images_by_class(dataset) if len(dataset) <= MANY else None
+    if not counts:
+        return f'{len(dataset):,} images to train with'
+    few, most = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
+    return (
+        f'{len(dataset):,} images of {len(counts)} classes to train with, '
+        f'{counts[few]:,} ({few}) to {counts[most]:,} ({most}) of each'
+    )
+
+
+def left_out(dataset: Any) -> str:
+    """Which images in class folders are not taken, since their names end as none that the data set takes."""
+    found: list[Path] = []
+    taken: set[str] = set()
+    for each in inner_datasets(dataset):
+        folder, endings = getattr(each, 'img_prefix', None), getattr(each, 'extensions', None)
+        if not folder or not endings or getattr(each, 'ann_file', None) or len(each) > MANY:
+            continue
+        taken.update(endings)
+        others = PIL.Image.registered_extensions().keys() - set(endings)
+        found += [path for path in Path(folder).rglob('*') if path.suffix.lower() in others]
+    if not found:
+        return ''
+    more = ', '.join(f"'{ending}'" for ending in sorted({path.suffix.lower() for path in found}))
+    return (
+        f'{len(found)} images are left out, {min(found)} for instance: to take them too write '
+        f'dataset.extensions=({", ".join(map(repr, sorted(taken)))}, {more})'
     )
 
 
@@ -241,4 +304,4 @@ def _shown(names: Sequence[str]) -> str:
 
 def _refuse(problems: list[str]) -> None:
     if problems:
-        raise ValueError(' '.join(problems))
+        raise ValueError(' '.join(f'{problem.rstrip(".")}.' for problem in problems))

@@ -263,9 +263,9 @@ def concerns(option: str, model: Any) -> bool:
 
 def merge(cfg: Any, options: Sequence[str]) -> None:
     """Put KEY=VALUE on top of a config."""
-    from mmgradaug.launch import parse_options
+    from mmgradaug.launch import merge_options, parse_options
 
-    cfg.merge_from_dict(parse_options(options))
+    merge_options(cfg, parse_options(options))
 
 
 def equal_cost_items(items: Sequence[Item]) -> list[tuple[Item, Item, Item]]:
