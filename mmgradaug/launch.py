@@ -156,11 +156,13 @@ def merge_options(cfg: Config, options: dict[str, Any]) -> None:
     for option in options:
         name = option.split('.')[0]
         places = [] if name in KNOWN or name not in cfg else copies_of(cfg, name)
+        if not places and name in ('train_pipeline', 'val_pipeline', 'test_pipeline'):
+            places = [f'{name.split("_")[0]}_dataloader.dataset.pipeline']
         if places:
             rest = option[len(name) :]
             raise UserError(
-                f'--cfg-options {option}: {name} is a variable of the config, whose value stands in it by now, so '
-                f'this would change nothing. Write {" and ".join(place + rest for place in places[:3])}'
+                f'--cfg-options {option}: {name} is a variable that the config was put together from, so this would '
+                f'change nothing. Write {" and ".join(place + rest for place in places[:3])}'
             )
     cfg.merge_from_dict(options)
 

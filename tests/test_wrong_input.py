@@ -90,6 +90,15 @@ CONFIGS = {
     ),
     'work dir is a file': (dict(work_dir=__file__), 'is a file. Write another --work-dir'),
     'work dir in a file': (dict(work_dir=f'{__file__}/run'), 'is a file. Write another --work-dir'),
+    'labels are mixed of an unknown number': (
+        dict(
+            model=dict(
+                head=dict(num_classes=3), train_cfg=dict(augments=dict(type='Mixup', alpha=0.2))
+            ),
+            data_preprocessor=dict(mean=[0.0]),
+        ),
+        'write data_preprocessor=dict(num_classes=3, ...) too',
+    ),
     'no annotations': (
         dict(val_dataloader=dict(dataset=dict(ann_file='no/such.json'))),
         'val_dataloader.dataset.ann_file=no/such.json: there is no file',
@@ -596,6 +605,10 @@ def test_an_option_of_a_variable_that_is_in_the_config_already(tmp_path):
     with pytest.raises(UserError, match=where):
         merge_options(cfg, {'train_pipeline.1.scale': 64})
     assert cfg.train_dataloader.dataset.pipeline[1].scale == 224
+    cfg.train_dataloader.dataset.pipeline = []  # as in a config that replaces its base's
+    with pytest.raises(UserError, match=where):
+        merge_options(cfg, {'train_pipeline.1.scale': 64})
+    cfg.train_dataloader.dataset.pipeline = cfg.train_pipeline
     merge_options(cfg, {'train_dataloader.dataset.pipeline.1.scale': 64, 'width': 5, 'mine': 1})
     assert cfg.train_dataloader.dataset.pipeline[1].scale == 64 and cfg.width == 5
 

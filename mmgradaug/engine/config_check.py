@@ -47,6 +47,7 @@ def problems_of(cfg: dict[str, Any], stages: Sequence[str] = ('train', 'val', 't
         *_hooks_twice(cfg),
         *_work_dir(cfg),
         *(_load_from(cfg) if 'train' in stages else ()),
+        *(_mixing(cfg) if 'train' in stages else ()),
         *_optimizer(cfg),
         *_annotations(cfg, stages),
         *_classes(cfg),
@@ -145,6 +146,19 @@ def _load_from(cfg: dict[str, Any]) -> Iterator[str]:
     given = cfg.get('load_from')
     if isinstance(given, str) and '://' not in given and not Path(given).is_file():
         yield f'load_from={given}: there is no such file. Write where it is, or load_from=None'
+
+
+def _mixing(cfg: dict[str, Any]) -> Iterator[str]:
+    """Mixup or CutMix where it is not said how many classes labels are mixed of: MMPretrain needs it twice."""
+    model = cfg.get('model') or {}
+    train_cfg = model.get('train_cfg') or {}
+    own = model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
+    if own.get('type', 'ClsDataPreprocessor').split('.')[-1] != 'ClsDataPreprocessor':
+        return
+    if isinstance(train_cfg, dict) and train_cfg.get('augments') and not own.get('num_classes'):
+        head = model.get('head') or {}
+        number = head.get('num_classes') if isinstance(head, dict) else None
+        yield f'train_cfg.augments mixes labels: write data_preprocessor=dict(num_classes={number or "..."}, ...) too'
 
 
 def _optimizer(cfg: dict[str, Any]) -> Iterator[str]:
