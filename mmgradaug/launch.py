@@ -219,7 +219,34 @@ class DumpConfigHook(Hook):
 def require_checkpoint(checkpoint: str) -> None:
     """Raise UserError if there is no such file; of a URL nothing is known yet."""
     if '://' not in checkpoint and not Path(checkpoint).is_file():
-        raise UserError(f'{sys.argv[0]}: no such checkpoint: {checkpoint}')
+        there = sorted(Path(checkpoint).parent.glob('*.pth'), key=lambda file: file.stat().st_mtime)
+        newest = f'; the newest one in this folder is {there[-1]}' if there else ''
+        raise UserError(f'{sys.argv[0]}: no such checkpoint: {checkpoint}{newest}')
+
+
+def warn_of_rates(cfg: Config, runner: Runner) -> None:
+    """Warn of learning rates that are not what one may think: for another batch, or for parts that are not there."""
+    scale = cfg.get('auto_scale_lr') or {}
+    base, images = scale.get('base_batch_size'), cfg.train_dataloader.get('batch_size', 1)
+    if base not in (None, images * runner.world_size) and not scale.get('enable'):
+        runner.logger.warning(
+            f'the learning rate is for {base} images an iteration, here it is {images * runner.world_size}: '
+            'add --auto-scale-lr, or write the rate for this batch and auto_scale_lr.base_batch_size'
+        )
+    _warn_of_unused_keys(cfg, runner)
+
+
+def _warn_of_unused_keys(cfg: Config, runner: Runner) -> None:
+    """Parts that ``custom_keys`` gives a learning rate of their own, and that are in no parameter's name."""
+    wrapper = cfg.get('optim_wrapper')
+    keys = ((wrapper or {}).get('paramwise_cfg') or {}).get('custom_keys') or {}
+    names = [name for name, _ in unwrapped(runner.model).named_parameters()]
+    unused = [key for key in keys if not any(key in name for name in names)]
+    if unused:
+        runner.logger.warning(
+            f"optim_wrapper.paramwise_cfg.custom_keys: {', '.join(unused)} is in no parameter's name, so it changes "
+            f'nothing; parameters are named as {names[0]} and {names[-1]}'
+        )
 
 
 def check_fits(model: torch.nn.Module, checkpoint: str, config: str) -> None:

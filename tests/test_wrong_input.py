@@ -593,6 +593,15 @@ def test_what_there_is_to_train_with_is_said_and_what_is_left_out(training, capf
     assert f'{total + 2} images of 4 classes' in said and 'left out' not in said
 
 
+def test_a_learning_rate_of_no_part_is_warned_of(training, capfd):
+    keys = 'optim_wrapper.paramwise_cfg.custom_keys'
+    options = ['train_dataloader.batch_size=2', f'{keys}.haed.lr_mult=10', f'{keys}.head.lr_mult=2']
+    training(None, [*options, 'auto_scale_lr.base_batch_size=64'])
+    said = ''.join(capfd.readouterr())
+    assert 'for 64 images an iteration, here it is 2: add --auto-scale-lr' in said
+    assert "custom_keys: haed is in no parameter's name" in said and 'and head.fc.bias' in said
+
+
 def test_an_option_of_a_variable_that_is_in_the_config_already(tmp_path):
     (tmp_path / 'mine.py').write_text(
         "train_pipeline = [dict(type='A'), dict(type='B', scale=224)]\n"

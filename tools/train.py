@@ -19,6 +19,7 @@ from mmgradaug.launch import (
     load_config,
     prepare_launch,
     require_checkpoint,
+    warn_of_rates,
 )
 from mmgradaug.terminal import Terminal
 
@@ -93,6 +94,7 @@ def main() -> None:
             runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
         runner.register_hook(AnnotationCheckHook())
         runner.register_hook(DumpConfigHook())
+        warn_of_rates(cfg, runner)
         runner.train()
 
 

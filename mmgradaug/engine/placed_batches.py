@@ -84,7 +84,10 @@ class NamedDataset(Dataset[Any]):
                         text += (
                             f' {self.replace_broken} others have been left out before: no more are.'
                         )
-                    raise RuntimeError(f'{text} Mend or remove it') from error
+                    raise RuntimeError(
+                        f'{text} Mend or remove it, or let some of the training data be left out: '
+                        'default_hooks.data_check.replace_broken=10'
+                    ) from error
 
     def name(self, index: int) -> str:
         """The file of an image, or its number where that is not known."""
