@@ -98,7 +98,7 @@ def copies_of(cfg: dict[str, Any], key: str) -> list[str]:
     """Where a variable's value stands in what MMEngine reads, as ``train_dataloader.dataset.pipeline``."""
 
     def search(part: Any, path: str) -> Iterator[str]:
-        pairs = part.items() if isinstance(part, dict) else ()
+        pairs: Any = part.items() if isinstance(part, dict) else ()
         pairs = enumerate(part) if isinstance(part, (list, tuple)) else pairs
         for name, each in pairs:
             # A number may be there by chance.

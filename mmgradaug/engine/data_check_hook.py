@@ -186,7 +186,7 @@ def images_by_class(dataset: Any) -> Optional[dict[str, int]]:
         label = dataset.get_data_info(index).get('gt_label')
         if not isinstance(label, (int, np.integer)) or not 0 <= label < len(classes):
             return None
-        counts[classes[label]] += 1
+        counts[classes[int(label)]] += 1
     return counts
 
 
