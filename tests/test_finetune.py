@@ -2,7 +2,7 @@
 
 import logging
 import re
-import shlex
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -114,16 +114,34 @@ def test_the_guides_steps_run(user, monkeypatch, capsys):
     monkeypatch.chdir(user)
     ran = []
     for command in COMMANDS:
-        program, verb, *arguments = shlex.split(command.replace('iter_800', 'iter_2'))
+        words = subprocess.check_output(['bash', '-c', f'printf "%s\\n" {command}'], text=True)
+        program, verb, *arguments = words.replace('iter_800', 'iter_2').splitlines()
         if program == 'pip':
             continue
         assert program == 'mmgradaug'
         if verb == 'report':  # of the sweep that is only listed here
             continue
-        mmgradaug(verb, *arguments, *tiny(user), *(['--list'] if verb == 'sweep' else []))
+        options = [] if '--cfg-options' in arguments else ['--cfg-options']
+        more = ['--list'] if verb == 'sweep' else []
+        sizes = {word.split('=')[0] for word in arguments if '.pipeline.' in word}
+        small = [option for option in tiny(user) if option.split('=')[0] not in sizes]
+        mmgradaug(verb, *arguments, *options, *small, *more)
         ran.append(verb)
-    assert ran == ['train', 'sweep', 'test']
+    assert ran == ['train', 'sweep', 'test', 'train']
     assert 'accuracy/top1' in capsys.readouterr().out
+    written = Config.fromfile('work_dirs/trivial_efficientnet_lite0/trivial_efficientnet_lite0.py')
+    pipeline = written.test_dataloader.dataset.pipeline
+    assert (pipeline[1].scale, pipeline[2].crop_size) == (184, 160)
+    assert written.train_dataloader.dataset.pipeline[1].scale == 160
+    # And what is in a picture.
+    picture = next((user / 'data').rglob('*.jpg'))
+    (code,) = (
+        block
+        for block in re.findall(r'```python\n(.*?)```', GUIDE, re.DOTALL)
+        if 'classify' in block
+    )
+    exec(code.replace('iter_800', 'iter_2').replace('some.jpg', str(picture)), {})
+    assert capsys.readouterr().out.splitlines()[-1] in ('apple', 'pear', 'plum')
 
 
 def test_all_of_the_file_is_loaded_and_early_layers_stay(user, monkeypatch):
