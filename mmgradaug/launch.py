@@ -18,7 +18,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import CheckpointLoader, Runner
 
-from .checkpoint import weights_of
+from .checkpoint import absence_of, weights_of
 from .engine.config_check import problems_of
 from .files import UserError
 from .loading import loading_report, unwrapped
@@ -189,8 +189,9 @@ class DumpConfigHook(Hook):
 
 def require_checkpoint(checkpoint: str) -> None:
     """Raise UserError if there is no such file; of a URL nothing is known yet."""
-    if '://' not in checkpoint and not Path(checkpoint).is_file():
-        raise UserError(f'{sys.argv[0]}: no such checkpoint: {checkpoint}')
+    absence = absence_of(checkpoint)
+    if absence is not None:
+        raise UserError(f'{sys.argv[0]}: no such checkpoint: {checkpoint} {absence}')
 
 
 def check_fits(model: torch.nn.Module, checkpoint: str, config: str) -> None:
