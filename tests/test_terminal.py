@@ -284,6 +284,17 @@ FOUND_BEFORE = [
 ]
 
 
+def test_a_head_of_the_wrong_width_is_named(tmp_path):
+    options = [f'experiment_name={tmp_path.name}', 'model.head.in_channels=7']
+    plain = CONFIG.replace('gradaug', 'baseline')
+    code, output = run_tool('train', plain, '--work-dir', tmp_path, '--cfg-options', *options)
+    assert code == 1 and 'Traceback' not in output
+    assert (
+        "the model's 'head.fc' takes 7 features and is given 64 (is head.in_channels wrong?)"
+        in output
+    )
+
+
 def test_a_damaged_file_to_resume_from_is_told_with_the_way_to_the_newest_whole_one(tmp_path):
     (tmp_path / 'cut.pth').write_bytes(b'PK\x03\x04' + bytes(100))
     code, output = run_tool(

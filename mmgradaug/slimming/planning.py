@@ -300,10 +300,15 @@ def _misfit(
     for name, features in given.items():
         takes = layers[name].in_features
         if len(features) == 1 < len(examples) and takes not in features:
-            head, _, _ = name.rpartition('.')
-            advice = f' (is {head}.in_channels wrong?)' if head else ''
-            return f'its {name!r} takes {takes} features and is given {features.pop()}{advice}'
+            return f'its {misfit_of(name, takes, features.pop())}'
     return None
+
+
+def misfit_of(name: str, takes: int, given: int) -> str:
+    """What to say of a linear layer that is given a number of features that it does not take."""
+    head, _, _ = name.rpartition('.')
+    advice = f' (is {head}.in_channels wrong?)' if head else ''
+    return f'{name!r} takes {takes} features and is given {given}{advice}'
 
 
 def _moved(value: Any, device: str) -> Any:
