@@ -5,12 +5,14 @@ import importlib.abc
 import importlib.util
 import logging
 import pickle
+import re
 import sys
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Callable, Optional, Union
+from urllib.error import URLError
 
 import numpy as np
 import torch
@@ -108,7 +110,15 @@ def _change_loading(checkpoint_module: ModuleType) -> None:
 
     @functools.wraps(load)
     def load_checkpoint(cls: type, *args: Any, **kwargs: Any) -> Any:
-        checkpoint = load(cls, *args, **kwargs)
+        try:
+            checkpoint = load(cls, *args, **kwargs)
+        except URLError as error:
+            name = kwargs.get('filename', args[0] if args else 'the checkpoint')
+            raise ConnectionError(
+                f'{name} cannot be downloaded: {error.reason}. Get the file elsewhere, and write its path where the '
+                'config has that name: model.backbone.init_cfg.checkpoint=PATH for a pretrained backbone, '
+                'load_from=PATH for a whole model'
+            ) from error
         meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
         if isinstance(meta, dict) and 'config' in meta:
             del meta['config']
@@ -135,10 +145,9 @@ def damage_of(path: Union[str, Path]) -> Optional[str]:
     pickle, without checksums; of it nothing can be said.
     """
     path = Path(path)
-    if path.is_dir():
-        return 'is a folder'
-    if not path.is_file():
-        return 'is not there'
+    absence = absence_of(path)
+    if absence is not None:
+        return absence
     start = start_of(path)
     if not start:
         return 'is empty'
@@ -153,6 +162,13 @@ def damage_of(path: Union[str, Path]) -> Optional[str]:
     except Exception as error:  # a damaged table of contents can make zipfile say anything
         return f'has a damaged table of contents ({type(error).__name__}: {error})'
     return None if record is None else f'is damaged: {record} does not match its checksum'
+
+
+def absence_of(path: Union[str, Path]) -> Optional[str]:
+    """Why there is no file of that name, which may begin with ``~``; None if there is, or it is a URL's."""
+    if '://' in str(path) or Path(path).expanduser().is_file():
+        return None
+    return 'is a folder' if Path(path).expanduser().is_dir() else 'is not there'
 
 
 def start_of(path: Path) -> bytes:
@@ -171,6 +187,7 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
     Raises:
         FileNotFoundError: there is no such file.
         DamagedCheckpointError: it is a folder, empty, cut off, damaged, or no checkpoint.
+        pickle.UnpicklingError: it holds a whole model, or other objects beside weights.
     """
     path = Path(filename).expanduser()
     damage = damage_of(path)
@@ -181,13 +198,52 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
             # Said, not left to the default, which an environment variable can turn off.
             return torch.load(path, map_location=map_location, weights_only=CAN_BE_SAFE)
         except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+            refused = re.search(r'GLOBAL (\S+)', str(error))
+            if refused:
+                raise pickle.UnpicklingError(_not_weights_alone(path, refused[1])) from error
             if 'PytorchStreamReader' not in str(error) and start_of(path) == ZIP:
                 raise  # a whole file that holds what is not allowed, or does not fit the device
             damage = f'is not a checkpoint that PyTorch can read ({error})'
-    raise DamagedCheckpointError(
-        f'the checkpoint {path} {damage}. Take another one; --resume without a file takes the newest '
-        'whole one of the work dir'
+    raise DamagedCheckpointError(f'the checkpoint {path} {damage}. Take another one')
+
+
+def _not_weights_alone(path: Path, name: str) -> str:
+    """What to do about a file with an object in it whose making could run code."""
+    with path.open('rb') as file:
+        # A model's pickle names its layers' modules; in both of PyTorch's formats the pickle comes first.
+        if b'torch.nn.modules' in file.read(2**20):
+            return (
+                f'{path} holds a pickled model ({name}), not weights: save model.state_dict() by torch.save, where '
+                'the model is'
+            )
+    return (
+        f'{path} holds {name} beside its weights, and loading that could run code. If the file is to be trusted, '
+        'make one of its weights alone, here those under the key model:\n'
+        f'{_save_alone(str(path), "model", weights_only=False)}'
     )
+
+
+def _save_alone(path: str, key: str, weights_only: bool) -> str:
+    return (
+        f"  weights = torch.load({path!r}, map_location='cpu', weights_only={weights_only})[{key!r}]\n"
+        "  torch.save(weights, 'weights.pth')"
+    )
+
+
+def weights_elsewhere(loaded: Mapping[str, Any], path: str = 'FILE') -> Optional[str]:
+    """What to do about a file whose weights are where MMEngine does not look; None if they are not."""
+    for key, value in loaded.items():
+        if isinstance(value, dict) and _are_weights(value):
+            return (
+                f'It has the keys {", ".join(map(repr, [*loaded][:6]))}, and MMEngine looks for weights under '
+                f"'state_dict' or else at the top. Make a file of those under {key!r}:\n"
+                f'{_save_alone(path, key, weights_only=True)}'
+            )
+    return None
+
+
+def _are_weights(values: Mapping[str, Any]) -> bool:
+    return bool(values) and all(isinstance(value, torch.Tensor) for value in values.values())
 
 
 def weights_of(loaded: Any) -> dict[str, torch.Tensor]:
@@ -201,8 +257,11 @@ def weights_of(loaded: Any) -> dict[str, torch.Tensor]:
     weights = loaded.get('state_dict', loaded) if isinstance(loaded, dict) else None
     if not isinstance(weights, dict):
         raise ValueError(f'holds a {type(loaded).__name__}, not the weights of a network by name')
-    if not weights or not all(isinstance(value, torch.Tensor) for value in weights.values()):
-        raise ValueError(f'holds no weights of a network, but {sorted(map(str, loaded))[:5]}')
+    if not _are_weights(weights):
+        advice = weights_elsewhere(loaded)
+        raise ValueError(
+            f'holds no weights of a network, but {sorted(map(str, loaded))[:5]}{advice and f". {advice}" or ""}'
+        )
     return {name.removeprefix('module.'): value for name, value in weights.items()}
 
 

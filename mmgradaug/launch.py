@@ -18,7 +18,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import CheckpointLoader, Runner
 
-from .checkpoint import weights_of
+from .checkpoint import absence_of, weights_of
 from .engine.config_check import KNOWN, copies_of, problems_of
 from .files import UserError
 from .loading import loading_report, unwrapped
@@ -218,10 +218,11 @@ class DumpConfigHook(Hook):
 
 def require_checkpoint(checkpoint: str) -> None:
     """Raise UserError if there is no such file; of a URL nothing is known yet."""
-    if '://' not in checkpoint and not Path(checkpoint).is_file():
+    absence = absence_of(checkpoint)
+    if absence is not None:
         there = sorted(Path(checkpoint).parent.glob('*.pth'), key=lambda file: file.stat().st_mtime)
         newest = f'; the newest one in this folder is {there[-1]}' if there else ''
-        raise UserError(f'{sys.argv[0]}: no such checkpoint: {checkpoint}{newest}')
+        raise UserError(f'{sys.argv[0]}: no such checkpoint: {checkpoint} {absence}{newest}')
 
 
 def warn_of_rates(cfg: Config, runner: Runner) -> None:

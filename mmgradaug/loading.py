@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import CheckpointLoader
@@ -68,19 +68,49 @@ def loading_report(model: nn.Module, weights: Mapping[str, Any]) -> LoadingRepor
     names that are converted. ``num_batches_tracked``, which old checkpoints lack, is never missing.
     """
     trial = copy.deepcopy(unwrapped(model))
-    missing: list[str] = []
-    unexpected: list[str] = []
-    mismatched: dict[str, str] = {}
-
-    def note(_: nn.Module, keys: Any) -> None:
-        missing.extend(key for key in keys.missing_keys if 'num_batches_tracked' not in key)
-        unexpected.extend(keys.unexpected_keys)
-
-    trial.register_load_state_dict_post_hook(note)
+    reports: list[LoadingReport] = []
+    on_loading(trial, lambda report, _: reports.append(report))
     try:
         trial.load_state_dict(dict(weights), strict=False)
-    except RuntimeError as error:  # PyTorch's, of shapes; missing names are no error here
-        for line in str(error).split('\n')[1:]:
-            found = re.match(r'\s*size mismatch for ([^:]+): (.*)', line)
-            mismatched[found[1] if found else line.strip()] = found[2] if found else line.strip()
-    return LoadingReport(missing, unexpected, mismatched)
+    except RuntimeError:  # PyTorch's, of shapes, which the report has
+        if not reports:
+            raise
+    return reports[0]
+
+
+def on_loading(
+    module: nn.Module, then: Callable[[LoadingReport, Mapping[str, Any]], None]
+) -> Callable[[], None]:
+    """Have ``then`` called with what loading reports and the weights, whenever a module is loaded by itself.
+
+    By PyTorch or by MMEngine, whoever asks for it; not as a part of a larger one, and not in copies of the module.
+
+    Returns:
+        What puts an end to it.
+    """
+    at: list[tuple[Any, ...]] = []
+
+    def before(*arguments: Any) -> None:
+        at[:] = [arguments]
+
+    def after(loaded: nn.Module, _: Any) -> None:
+        weights, prefix, _metadata, _strict, missing, unexpected, errors = at[0]
+        if loaded is not module or prefix:
+            return
+        mismatched = {}
+        for error in errors:
+            found = re.match(r'size mismatch for ([^:]+): (.*)', error)
+            mismatched[found[1] if found else error] = found[2] if found else error
+        lacking = [name for name in missing if 'num_batches_tracked' not in name]
+        then(LoadingReport(lacking, list(unexpected), mismatched), weights)
+
+    handles = (
+        module._register_load_state_dict_pre_hook(before),
+        module.register_load_state_dict_post_hook(after),
+    )
+
+    def end() -> None:
+        for handle in handles:
+            handle.remove()
+
+    return end

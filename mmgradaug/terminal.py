@@ -15,10 +15,12 @@ from typing import Any, Optional
 from mmengine.dist import get_rank, get_world_size
 from mmengine.logging import MMLogger
 from mmengine.registry import Registry
+from torch import Tensor, nn
 
 from .config_types import short_name
 from .engine.config_check import arguments_of
 from .files import UserError, short
+from .slimming.planning import misfit_of
 
 # Lines of a message of MMEngine while it builds a runner; longer ones go to the log file alone.
 LONG = 8
@@ -162,7 +164,20 @@ def _is_the_users(error: Exception) -> bool:
     frames = _frames(error)
     if all(frame.f_code.co_name != 'run_iter' for frame in frames):
         return True
-    return _is_deliberate(error)
+    return _is_deliberate(error) or _misfit(error) is not None
+
+
+def _misfit(error: Exception) -> Optional[str]:
+    """Which linear layer was given features that it does not take; of that PyTorch says the shapes alone."""
+    places = [frame.f_locals for frame in _frames(error)] or [{}]
+    layer, given = places[-1].get('self'), places[-1].get('input')
+    if not isinstance(layer, nn.Linear) or not isinstance(given, Tensor) or not given.dim():
+        return None
+    if given.shape[-1] == layer.in_features:
+        return None
+    models = [place['self'] for place in places if isinstance(place.get('self'), nn.Module)]
+    (name,) = [name for name, module in models[0].named_modules() if module is layer]
+    return f"the model's {misfit_of(name, layer.in_features, given.shape[-1])}"
 
 
 def _is_deliberate(error: Exception) -> bool:
@@ -263,7 +278,7 @@ def _said(error: Exception, frame: Optional[FrameType]) -> str:
     if isinstance(error, TypeError) and misspelt and isinstance(built, type):
         near = difflib.get_close_matches(misspelt[1], arguments_of(built), n=1)
         return f'{error}{near and f": do you mean {near[0]}?" or ""}'
-    return _in_its_words(error, str(error))
+    return _misfit(error) or _in_its_words(error, str(error))
 
 
 def _names(registry: Any) -> list[str]:

@@ -1,3 +1,5 @@
+import argparse
+import os
 import pickle
 import shutil
 import subprocess
@@ -8,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer, MessageHub
+from mmengine.runner import CheckpointLoader
 
 import mmgradaug  # noqa: F401  allows the globals
+from mmgradaug.checkpoint import CAN_BE_SAFE, DamagedCheckpointError
 
 
 def test_a_training_log_survives_the_safe_unpickler(tmp_path):
@@ -67,6 +71,51 @@ def test_other_attributes_stay_out_of_reach(tmp_path, asks):
     assert torch.load(tmp_path / 'attack.pth', weights_only=False) is getattr(*asks)
     with pytest.raises(pickle.UnpicklingError, match='may not ask for'):
         torch.load(tmp_path / 'attack.pth', weights_only=True)
+
+
+@pytest.mark.skipif(not CAN_BE_SAFE, reason='PyTorch loads them')
+@pytest.mark.parametrize('zipped', [True, False])
+def test_a_whole_model_is_told_from_other_objects_beside_weights(tmp_path, zipped):
+    path, save = tmp_path / 'some.pth', dict(_use_new_zipfile_serialization=zipped)
+    torch.save(torch.nn.Sequential(torch.nn.Linear(2, 2)), path, **save)
+    with pytest.raises(pickle.UnpicklingError, match='some.pth holds a pickled model') as error:
+        CheckpointLoader.load_checkpoint(str(path))
+    assert 'model.state_dict()' in str(error.value) and len(str(error.value).splitlines()) == 1
+    settings = argparse.Namespace(lr=0.1)
+    torch.save(dict(model=torch.nn.Linear(2, 2).state_dict(), args=settings), path, **save)
+    with pytest.raises(pickle.UnpicklingError, match='holds argparse.Namespace beside') as error:
+        CheckpointLoader.load_checkpoint(str(path))
+    for name in ('likely succeed', '\x1b', '--resume'):
+        assert name not in str(error.value)
+    # The lines that it gives do what it says.
+    folder = os.getcwd()
+    os.chdir(tmp_path)
+    try:
+        lines = [line.strip() for line in str(error.value).splitlines()[1:]]
+        exec('\n'.join(lines), dict(torch=torch))
+    finally:
+        os.chdir(folder)
+    assert set(CheckpointLoader.load_checkpoint(str(tmp_path / 'weights.pth'))) == {
+        'weight',
+        'bias',
+    }
+
+
+def test_a_damaged_file_says_nothing_of_resuming(tmp_path):
+    (tmp_path / 'empty.pth').touch()
+    with pytest.raises(DamagedCheckpointError, match='is empty. Take another one$'):
+        CheckpointLoader.load_checkpoint(str(tmp_path / 'empty.pth'))
+
+
+def test_a_file_that_cannot_be_downloaded_says_which_setting_takes_a_local_one(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    monkeypatch.setenv('MMENGINE_HOME', str(tmp_path))
+    url = 'http://127.0.0.1:9/resnet.pth'  # where nothing listens
+    with pytest.raises(ConnectionError, match='init_cfg.checkpoint=PATH .*load_from=PATH') as error:
+        CheckpointLoader.load_checkpoint(url)
+    assert str(error.value).startswith(f'{url} cannot be downloaded')
 
 
 def test_resuming_does_not_run_a_checkpoints_text(tmp_path, classifier):

@@ -11,14 +11,15 @@ import pytest
 import torch
 from command_line import ROOT, exit_code, load_tool, mmgradaug, run_tool
 from mmcv.transforms import Compose
-from mmengine.config import Config
+from mmdet.models.backbones import SwinTransformer as SwinOfDetection
+from mmengine.config import Config, ConfigDict
 from mmengine.runner import CheckpointLoader, EpochBasedTrainLoop, load_checkpoint
-from mmpretrain.models import ImageClassifier, ResNet
+from mmpretrain.models import ImageClassifier, ResNet, VisionTransformer
 from mmpretrain.registry import TRANSFORMS
 from PIL import Image
 from torch import nn
 
-from mmgradaug.engine import WeightsCheckHook
+from mmgradaug.engine import PretrainedBackboneHook, WeightsCheckHook
 from mmgradaug.engine.config_check import problems_of
 from mmgradaug.engine.data_check_hook import impossible_topk
 from mmgradaug.launch import load_config
@@ -223,23 +224,29 @@ def test_gradaug_with_frozen_layers_trains_the_rest():
 
 
 class Net(ImageClassifier):
-    def __init__(self):
+    def __init__(self, **backbone):
         super().__init__(
-            backbone=dict(type='mmpretrain.ResNet', depth=18, base_channels=4, stem_channels=4),
+            backbone=dict(
+                type='mmpretrain.ResNet', depth=18, base_channels=4, stem_channels=4, **backbone
+            ),
             neck=dict(type='mmpretrain.GlobalAveragePooling'),
             head=dict(type='mmpretrain.LinearClsHead', num_classes=3, in_channels=32),
         )
 
 
+def runner_of(model, training=True, load_from=None):
+    loop = EpochBasedTrainLoop.__new__(EpochBasedTrainLoop) if training else dict()
+    return SimpleNamespace(
+        model=model, _train_loop=loop, logger=logging.getLogger(), _resume=False,
+        _load_from=None if load_from is None else str(load_from),
+    )  # fmt: skip
+
+
 def loaded(weights, tmp_path, caplog, training=True, **arguments):
     torch.save(weights, tmp_path / 'some.pth')
-    loop = EpochBasedTrainLoop.__new__(EpochBasedTrainLoop) if training else dict()
-    runner = SimpleNamespace(
-        model=Net(), _train_loop=loop, logger=logging.getLogger(),
-        _load_from=str(tmp_path / 'some.pth'),
-    )  # fmt: skip
     caplog.set_level(logging.INFO)
-    WeightsCheckHook(**arguments).after_load_checkpoint(runner, weights)
+    runner = runner_of(Net(), training, tmp_path / 'some.pth')
+    WeightsCheckHook(**arguments).before_run(runner)
     return caplog.text
 
 
@@ -250,7 +257,7 @@ def test_a_checkpoint_that_fits_is_said_in_numbers(tmp_path, caplog):
     caplog.clear()
     text = loaded({**weights, 'ema.x': torch.zeros(1)}, tmp_path, caplog)
     assert 'has 100 of the 102 weights' in text and 'head.fc.weight, head.fc.bias' in text
-    assert 'dropped: ema.x' in text
+    assert 'left out: ema.x' in text
     ddp = dict(state_dict={f'module.{name}': value for name, value in weights.items()})
     caplog.clear()
     assert 'has 100 of the 102 weights' in loaded(ddp, tmp_path, caplog)
@@ -267,6 +274,143 @@ def test_torchvisions_file_is_refused_and_the_way_that_works_is_said(tmp_path, c
     loaded(dict(other), tmp_path, caplog, min_share=0.0)
     with pytest.raises(ValueError, match='min_share'):
         WeightsCheckHook(min_share=2)
+
+
+def backbones(model=None):
+    state = (model or Net()).backbone.state_dict()
+    return {name: value + 1 for name, value in state.items()}
+
+
+def initialised(model, caplog, **arguments):
+    """The log of a training's start, up to its first iteration."""
+    caplog.set_level(logging.INFO)
+    hook = WeightsCheckHook(**arguments)
+    runner = runner_of(model)
+    hook.before_run(runner)
+    model.init_weights()
+    hook.before_train(runner)
+    return [record.getMessage() for record in caplog.records if record.name == 'root']
+
+
+def starting_from(weights, tmp_path, **more):
+    torch.save(weights, tmp_path / 'some.pth')
+    return Net(init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'some.pth'), **more))
+
+
+def test_what_a_backbones_file_brings_is_said_before_mmengine_warns(tmp_path, caplog):
+    weights = backbones()
+    model = starting_from({**weights, 'fc.weight': torch.zeros(3, 32)}, tmp_path)
+    (said,) = initialised(model, caplog)
+    assert said.startswith(
+        f'{tmp_path}/some.pth has 100 of the 100 weights of model.backbone (ResNet)'
+    )
+    assert said.endswith('Without a place in it, and left out: fc.weight.')
+    assert all(torch.equal(v, weights[n]) for n, v in model.backbone.state_dict().items())
+    # Later loading is not looked at, and not every copy of the model carries the check on.
+    model.backbone.load_state_dict({}, strict=False)
+    assert len([r for r in caplog.records if r.name == 'root']) == 1
+    assert not model.backbone._load_state_dict_pre_hooks
+
+
+def test_a_backbones_file_of_another_network_is_refused(tmp_path, caplog):
+    """MMEngine alone would train from random numbers, and end with success."""
+    weights = EfficientNetLite().state_dict()
+    problem = (
+        r'some.pth has 0 of the 100 weights of model.backbone \(ResNet\), so most would be trained from random '
+        'numbers. Missing there or of another shape, and begun anew: conv1.weight'
+    )
+    with pytest.raises(ValueError, match=problem):
+        initialised(starting_from(weights, tmp_path), caplog)
+    initialised(starting_from(weights, tmp_path), caplog, min_share=0.0)
+    # Where the whole model is loaded afterwards the file does not count.
+    torch.save(Net().state_dict(), tmp_path / 'whole.pth')
+    model, hook = starting_from(weights, tmp_path), WeightsCheckHook()
+    hook.before_run(runner_of(model, load_from=tmp_path / 'whole.pth'))
+    model.init_weights()
+
+
+def test_shapes_that_differ_count_as_missing(tmp_path, caplog):
+    weights = ResNet(50, base_channels=4, stem_channels=4).state_dict()
+    (said,) = initialised(starting_from(weights, tmp_path), caplog)
+    assert 'has 77 of the 100 weights' in said and 'begun anew: layer1.0.conv1.weight, ' in said
+    with pytest.raises(ValueError, match='77 of the 100'):
+        initialised(starting_from(weights, tmp_path), caplog, min_share=0.8)
+
+
+def test_openmmlabs_files_need_their_prefix(tmp_path, caplog):
+    weights = {f'backbone.{name}': value for name, value in backbones().items()}
+    with pytest.raises(
+        ValueError, match=r"0 of the 100 .*write model.backbone.init_cfg.prefix='backbone.'"
+    ):
+        initialised(starting_from(weights, tmp_path), caplog)
+    caplog.clear()
+    (said,) = initialised(starting_from(weights, tmp_path, prefix='backbone.'), caplog)
+    assert said.endswith('has 100 of the 100 weights of model.backbone (ResNet)')
+
+
+def test_backbones_that_convert_what_they_load_start_as_before(tmp_path, caplog):
+    """MMDetection's Swin reads the authors' file by itself, MMPretrain's ViT resizes positions."""
+    small = dict(depths=(1, 1), num_heads=(1, 2), strides=(4, 2), out_indices=(0, 1), embed_dims=8)
+    file = str(tmp_path / 'swin.pth')
+    init_cfg = ConfigDict(type='Pretrained', checkpoint=file)
+    model = SwinOfDetection(**small, convert_weights=True, init_cfg=init_cfg)
+    theirs = {}
+    for name, value in model.state_dict().items():
+        name = name.replace('stages', 'layers').replace('attn.w_msa.', 'attn.')
+        name = name.replace('ffn.layers.0.0.', 'mlp.fc1.').replace('ffn.layers.1.', 'mlp.fc2.')
+        theirs[name.replace('projection', 'proj')] = value
+    torch.save(dict(model=theirs), file)
+    whole = nn.Module()
+    whole.backbone, whole.init_weights = model, model.init_weights
+    (said,) = initialised(whole, caplog)
+    number = len(model.state_dict())
+    assert f'has {number} of the {number} weights of model.backbone (SwinTransformer)' in said
+
+    caplog.clear()
+    arch = dict(embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=16)
+    torch.save(VisionTransformer(arch, img_size=64, patch_size=16).state_dict(), file)
+    model = VisionTransformer(arch, img_size=96, patch_size=16, init_cfg=init_cfg)
+    whole = nn.Module()
+    whole.backbone, whole.init_weights = model, model.init_weights
+    (said,) = initialised(whole, caplog)
+    assert ' has {0} of the {0} weights'.format(len(model.state_dict())) in said
+
+
+@pytest.mark.parametrize('how', ['init_cfg', 'load_from', 'strict'])
+def test_weights_under_another_key_come_with_the_lines_that_get_them_out(
+    tmp_path, caplog, monkeypatch, how
+):
+    """As the scripts of torchvision and of DeiT save them; MMEngine looks under 'state_dict' alone."""
+    state = backbones() if how != 'load_from' else Net().state_dict()
+    file = dict(model=state, epoch=3)
+    with pytest.raises(ValueError, match="has the keys 'model', 'epoch'") as error:
+        if how == 'load_from':
+            loaded(file, tmp_path, caplog)
+        elif how == 'init_cfg':
+            initialised(starting_from(file, tmp_path), caplog)
+        else:
+            PretrainedBackboneHook().before_run(runner_of(starting_from(file, tmp_path)))
+    monkeypatch.chdir(tmp_path)
+    lines = [line.strip() for line in str(error.value).splitlines()[1:3]]
+    exec('\n'.join(lines), dict(torch=torch))
+    alone = torch.load('weights.pth', weights_only=True)
+    assert len(alone) == len(state) and all(torch.equal(alone[name], state[name]) for name in state)
+
+
+def test_a_training_from_another_networks_file_ends_with_an_error(user):
+    small = (
+        'depth=18',
+        'base_channels=8',
+        'stem_channels=8',
+        f'init_cfg.checkpoint={user / "lite0.pth"}',
+    )
+    code, output = run_tool(
+        'train', 'configs/finetune/baseline_r50.py', '--work-dir', 'other', '--cfg-options', *tiny(user)[1:],
+        'model.head.num_classes=3', 'model.head.in_channels=64', 'custom_hooks=[]',
+        *(f'model.backbone.{option}' for option in small), cwd=user,
+    )  # fmt: skip
+    assert code == 1 and 'lite0.pth has 0 of the 100 weights of model.backbone (ResNet)' in output
+    assert 'Traceback' not in output and not list((user / 'other').glob('*.pth'))
 
 
 def test_any_config_that_the_command_trains_is_checked(user, monkeypatch):

@@ -281,12 +281,36 @@ def test_a_file_that_a_config_opens_is_not_told_as_its_base(tmp_path):
 
 FOUND_BEFORE = [
     (['--resume', 'no/such.pth'], 'no such checkpoint: no/such.pth'),
-    (['--cfg-options', 'load_from=no/such.pth'], 'load_from=no/such.pth: there is no such file'),
+    (['--cfg-options', 'load_from=no/such.pth'], 'load_from=no/such.pth is not there'),
     (
         ['--cfg-options', 'optim_wrapper.optimizer.type=SDG'],
         'there is no optimizer SDG: do you mean SGD?',
     ),
 ]
+
+
+def test_a_head_of_the_wrong_width_is_named(tmp_path):
+    options = [f'experiment_name={tmp_path.name}', 'model.head.in_channels=7']
+    plain = CONFIG.replace('gradaug', 'baseline')
+    code, output = run_tool('train', plain, '--work-dir', tmp_path, '--cfg-options', *options)
+    assert code == 1 and 'Traceback' not in output
+    assert (
+        "the model's 'head.fc' takes 7 features and is given 64 (is head.in_channels wrong?)"
+        in output
+    )
+
+
+def test_a_damaged_file_to_resume_from_is_told_with_the_way_to_the_newest_whole_one(tmp_path):
+    (tmp_path / 'cut.pth').write_bytes(b'PK\x03\x04' + bytes(100))
+    code, output = run_tool(
+        'train', CONFIG, '--work-dir', tmp_path / 'run', '--resume', tmp_path / 'cut.pth'
+    )
+    assert (
+        code == 1 and 'cut.pth is cut off' in output and '--resume without a file takes' in output
+    )
+    (tmp_path / 'folder.pth').mkdir()
+    code, output = run_tool('train', CONFIG, '--cfg-options', f'load_from={tmp_path}/folder.pth')
+    assert code == 1 and f'load_from={tmp_path}/folder.pth is a folder' in output
 
 
 @pytest.mark.parametrize(('arguments', 'says'), FOUND_BEFORE)

@@ -16,7 +16,7 @@ from mmengine.registry import Registry
 from PIL import Image
 
 from mmgradaug import registry
-from mmgradaug.checkpoint import damage_of, weights_of
+from mmgradaug.checkpoint import CAN_BE_SAFE, damage_of, weights_of
 from mmgradaug.datasets import LabelledSplit
 from mmgradaug.engine.config_check import problems_of
 from mmgradaug.engine.data_check_hook import differing, wrong_annotations
@@ -303,8 +303,8 @@ def zeros_inside(weights, path):
 
 
 CHECKPOINTS = {
-    'missing': (lambda weights, path: None, 'no such checkpoint'),
-    'a folder': (lambda weights, path: path.mkdir(), 'no such checkpoint'),
+    'missing': (lambda weights, path: None, 'is not there'),
+    'a folder': (lambda weights, path: path.mkdir(), 'is a folder'),
     'empty': (lambda weights, path: path.write_bytes(b''), 'is empty'),
     'a text': (
         lambda weights, path: path.write_text('x = 1'),
@@ -323,6 +323,16 @@ CHECKPOINTS = {
     'an optimizer': (
         lambda weights, path: torch.save(dict(optimizer=dict(lr=1.0)), path),
         'holds no weights',
+    ),
+    'weights under another key': (
+        lambda weights, path: torch.save(dict(model=weights, epoch=3), path),
+        "It has the keys 'model', 'epoch'",
+    ),
+    'a whole model': (
+        lambda weights, path: torch.save(torch.nn.Sequential(torch.nn.ReLU()), path),
+        'holds a pickled model (torch.nn.modules.container.Sequential), not weights: save model.state_dict()'
+        if CAN_BE_SAFE
+        else 'holds a Sequential',
     ),
     'another network': (other_weights, 'nothing in it fits'),
     'another number of classes': (

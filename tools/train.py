@@ -3,13 +3,14 @@
 
 import argparse
 import os
+from pathlib import Path
 
 import torch
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 import mmgradaug  # noqa: F401  registers our classes, whether or not the config imports them
-from mmgradaug.checkpoint import newest_whole_checkpoint
+from mmgradaug.checkpoint import damage_of, newest_whole_checkpoint
 from mmgradaug.datasets import AnnotationCheckHook
 from mmgradaug.files import UserError
 from mmgradaug.launch import (
@@ -86,6 +87,13 @@ def main() -> None:
         cfg.resume = True
         if args.resume != 'auto':
             require_checkpoint(args.resume)
+            path = Path(args.resume).expanduser()
+            damage = damage_of(path) if '://' not in args.resume else None
+            if damage is not None:
+                raise UserError(
+                    f'--resume: the checkpoint {args.resume} {damage}. Take another one; --resume without a file '
+                    'takes the newest whole one of the work dir'
+                )
         cfg.load_from = None if args.resume == 'auto' else args.resume
     prepare_launch(cfg)
     terminal = Terminal(cfg, args.config)

@@ -9,6 +9,7 @@ from typing import Any, Optional
 from mmengine.registry import DATASETS, HOOKS, OPTIMIZERS
 from mmengine.runner import Runner
 
+from mmgradaug.checkpoint import absence_of
 from mmgradaug.config_types import class_of, default_scope, short_name
 
 # What MMEngine reads at the top of a config.
@@ -144,8 +145,9 @@ def _work_dir(cfg: dict[str, Any]) -> Iterator[str]:
 
 def _load_from(cfg: dict[str, Any]) -> Iterator[str]:
     given = cfg.get('load_from')
-    if isinstance(given, str) and '://' not in given and not Path(given).is_file():
-        yield f'load_from={given}: there is no such file. Write where it is, or load_from=None'
+    absence = absence_of(given) if isinstance(given, str) else None
+    if absence is not None:
+        yield f'load_from={given} {absence}. Write where the file is, or load_from=None'
 
 
 def _mixing(cfg: dict[str, Any]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from mmengine.registry import WEIGHT_INITIALIZERS
 from mmengine.runner import BaseLoop, CheckpointLoader, Runner, find_latest_checkpoint
 from torch import nn
 
+from mmgradaug.checkpoint import absence_of, weights_elsewhere
 from mmgradaug.config_types import is_a
 from mmgradaug.loading import LoadingReport, loading_report, unwrapped
 from mmgradaug.registry import HOOKS
@@ -49,14 +50,14 @@ class PretrainedBackboneHook(Hook):
             return
         model: Any = unwrapped(runner.model)
         backbone = model.backbone
-        pretrained = _pretrained_inits(backbone)
+        pretrained = pretrained_inits(backbone)
         if not pretrained:
             runner.logger.warning(
                 f'the backbone is trained from scratch: its init_cfg is {backbone.init_cfg!r}, not dict('
                 "type='Pretrained', checkpoint=PATH)"
             )
             return
-        brought_by = _brings_whole_model(runner)
+        brought_by = brings_whole_model(runner)
         if brought_by is not None and not _lacking(model, brought_by):
             runner.logger.info(f'the backbone starts from {brought_by}, as the whole model')
             others = [init for init in _as_list(backbone.init_cfg) if init not in pretrained]
@@ -68,11 +69,11 @@ class PretrainedBackboneHook(Hook):
 
     def _check(self, backbone: nn.Module, init: dict[str, Any]) -> None:
         path = init['checkpoint']
-        # As MMEngine, which loads home folders' files.
-        if '://' not in path and not Path(path).expanduser().is_file():
+        absence = absence_of(path)
+        if absence is not None:
             source = f' It is what {self.produced_by} trains.' if self.produced_by else ''
             raise FileNotFoundError(
-                f'the pretrained backbone {path} is not there.{source} Train that first, or write '
+                f'the pretrained backbone {path} {absence}.{source} Train that first, or write '
                 '--cfg-options model.backbone.init_cfg.checkpoint=PATH with the checkpoint of any '
                 'such classifier or detector, or torchvision://resnet50 for a plain ResNet-50'
             )
@@ -94,8 +95,7 @@ def pretrained_prefix(backbone: nn.Module, path: str, first: Optional[str] = Non
     Raises:
         ValueError: a weight of the backbone is missing there, or has another shape.
     """
-    loaded = CheckpointLoader.load_checkpoint(path, map_location='cpu')
-    weights = loaded.get('state_dict', loaded)
+    weights = weights_in(path)
     reports: dict[Optional[str], LoadingReport] = {}
     for prefix in dict.fromkeys((first, *PREFIXES)):
         # A prefix without its dot gets one from MMEngine.
@@ -110,13 +110,32 @@ def pretrained_prefix(backbone: nn.Module, path: str, first: Optional[str] = Non
     lacking = reports[best].lacking
     number = sum('num_batches_tracked' not in name for name in backbone.state_dict())
     others = sorted({n[: -len(lacking[0])] for n in weights if n.endswith(f'.{lacking[0]}')})
+    elsewhere = weights_elsewhere(weights, path)
     hint = (
-        f". It has {others[0]}{lacking[0]}: init_cfg=dict(prefix='{others[0]}')?" if others else ''
+        f". It has {others[0]}{lacking[0]}: init_cfg=dict(prefix='{others[0]}')?"
+        if others
+        else elsewhere and f'. {elsewhere}' or ''
     )
     raise ValueError(
         f'{path} does not hold the weights of this {type(backbone).__name__}: {len(lacking)} of '
         f'{number} are missing or of another shape, {best or ""}{lacking[0]} for instance{hint}'
     )
+
+
+def weights_in(path: str) -> dict[str, Any]:
+    """What MMEngine takes for the weights in a file.
+
+    Raises:
+        ValueError: the file holds none by name.
+        Exception: what loading raises.
+    """
+    loaded = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    weights = loaded.get('state_dict', loaded) if isinstance(loaded, dict) else loaded
+    if not isinstance(weights, dict):
+        raise ValueError(
+            f'{path} holds a {type(weights).__name__}, not the weights of a network by name'
+        )
+    return weights
 
 
 def _as_list(init_cfg: Any) -> list[dict[str, Any]]:
@@ -125,16 +144,16 @@ def _as_list(init_cfg: Any) -> list[dict[str, Any]]:
     return list(init_cfg) if isinstance(init_cfg, (list, tuple)) else [init_cfg]
 
 
-def _pretrained_inits(backbone: Any) -> list[dict[str, Any]]:
-    """Those parts of a backbone's ``init_cfg`` that load a file, however their type is written."""
+def pretrained_inits(module: Any) -> list[dict[str, Any]]:
+    """Those parts of a module's ``init_cfg`` that load a file, however their type is written."""
     return [
         init
-        for init in _as_list(backbone.init_cfg)
+        for init in _as_list(getattr(module, 'init_cfg', None))
         if is_a(init, PretrainedInit, WEIGHT_INITIALIZERS)
     ]
 
 
-def _brings_whole_model(runner: Runner) -> Optional[str]:
+def brings_whole_model(runner: Runner) -> Optional[str]:
     """The checkpoint that the runner loads after the initialisation; None if there is none."""
     if runner._load_from is None and runner._resume:
         latest = find_latest_checkpoint(runner.work_dir)  # may be relative to the work dir
@@ -144,8 +163,7 @@ def _brings_whole_model(runner: Runner) -> Optional[str]:
 
 def _lacking(model: nn.Module, path: str) -> bool:
     """Whether a checkpoint of a whole model lacks weights of its backbone."""
-    loaded = CheckpointLoader.load_checkpoint(path, map_location='cpu')
-    weights = loaded.get('state_dict', loaded)
+    weights = weights_in(path)
     start = re.compile(r'^(module\.)?backbone\.')
     named = {start.sub('', name): value for name, value in weights.items() if start.match(name)}
     return bool(loading_report(model.get_submodule('backbone'), named).lacking)

@@ -1,29 +1,39 @@
-"""A checkpoint that does not fit the model is said in numbers, and refused where it would change nothing."""
+"""Weights that do not fit the model are said in numbers, and refused where they would change nothing."""
 
-from typing import Any, Optional
+from collections.abc import Mapping
+from typing import Any, Callable, Optional
 
 from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
-from mmgradaug.loading import loading_report, unwrapped
+from mmgradaug.checkpoint import weights_elsewhere
+from mmgradaug.loading import LoadingReport, loading_report, on_loading, unwrapped
 from mmgradaug.registry import HOOKS
 
-from .pretrained_backbone_hook import pretrained_prefix
+from .pretrained_backbone_hook import (
+    brings_whole_model,
+    pretrained_inits,
+    pretrained_prefix,
+    weights_in,
+)
 
 
 @HOOKS.register_module()
 class WeightsCheckHook(Hook):
-    """Says how many of a model's weights ``load_from`` brings to a training; for any config.
+    """Says how many weights a training's files bring; for any config.
 
-    MMEngine warns of names and trains on, from random numbers if it must: a file of torchvision's, whose
-    ``conv1.weight`` is a model's ``backbone.conv1.weight``, brings nothing at all.
+    Of the model's, what ``load_from`` brings; of the backbone's, or any part's, what the file of its
+    ``init_cfg=dict(type='Pretrained', checkpoint=...)`` brings, by what loading itself says. MMEngine warns of names
+    and trains on, from random numbers if it must: a file of torchvision's, whose ``conv1.weight`` is a model's
+    ``backbone.conv1.weight``, brings nothing at all as ``load_from``. Where ``load_from`` or ``resume`` brings the
+    model, the files of ``init_cfg`` do not count.
 
     In a config: ``default_hooks = dict(weights_check=dict(type='mmgradaug.WeightsCheckHook'), ...)``.
 
     Args:
-        min_share: in [0, 1]; a file that fits fewer of the model's weights is an error. Fine-tuning lacks
-            the head's, two of hundreds.
+        min_share: in [0, 1]; a file that fits fewer of the weights is an error. Fine-tuning lacks the head's, two of
+            hundreds. :class:`PretrainedBackboneHook` asks for all of a backbone's.
 
     Raises:
         ValueError: before the first iteration, if fewer fit; the message says what to write.
@@ -35,46 +45,87 @@ class WeightsCheckHook(Hook):
         if not 0 <= min_share <= 1:
             raise ValueError(f'WeightsCheckHook: min_share is in [0, 1], got {min_share}')
         self.min_share = min_share
+        self._ends: list[Callable[[], None]] = []
 
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+    def before_run(self, runner: Runner) -> None:
         if not isinstance(runner._train_loop, BaseLoop):
             return
-        weights = checkpoint.get('state_dict', checkpoint)
+        if runner._load_from is not None and not runner._resume:
+            # Before init_cfg, which may have to download what this replaces.
+            self._check_whole_model(runner, weights_in(runner._load_from))
+        elif brings_whole_model(runner) is None:
+            # The initialisation comes next; files of init_cfg are looked at as it loads them.
+            for name, module in unwrapped(runner.model).named_modules():
+                inits = pretrained_inits(module)
+                if len(inits) == 1:  # several may bring a part each
+                    self._watch(runner, f'model.{name}' if name else 'model', module, inits[0])
+
+    def before_train(self, runner: Runner) -> None:
+        while self._ends:
+            self._ends.pop()()
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        if isinstance(runner._train_loop, BaseLoop) and runner._resume:
+            self._check_whole_model(runner, checkpoint.get('state_dict', checkpoint))
+
+    def _check_whole_model(self, runner: Runner, weights: Mapping[str, Any]) -> None:
         # As MMEngine does, which drops what DDP adds.
-        weights = {
-            name[len('module.') :] if name.startswith('module.') else name: value
-            for name, value in weights.items()
-        }
+        named = {name.removeprefix('module.'): value for name, value in weights.items()}
         model = unwrapped(runner.model)
-        report = loading_report(model, weights)
+        file = runner._load_from or 'the checkpoint'
+        self._judge(
+            runner, model, 'this model', file, loading_report(model, named), named,
+            lambda examples: _advice_of_load_from(model, file) or examples,
+        )  # fmt: skip
+
+    def _watch(self, runner: Runner, place: str, module: nn.Module, init: dict[str, Any]) -> None:
+        def then(report: LoadingReport, weights: Mapping[str, Any]) -> None:
+            file = init['checkpoint']
+            self._judge(
+                runner, module, f'{place} ({type(module).__name__})', file, report, weights,
+                lambda examples: _advice_of_init_cfg(place, module, init) or examples,
+            )  # fmt: skip
+
+        self._ends.append(on_loading(module, then))
+
+    def _judge(
+        self,
+        runner: Runner,
+        model: nn.Module,
+        what: str,
+        file: str,
+        report: LoadingReport,
+        weights: Mapping[str, Any],
+        advice: Callable[[str], str],
+    ) -> None:
         names = [name for name in model.state_dict() if 'num_batches_tracked' not in name]
         fitting = len(names) - len(report.lacking)
-        file = runner._load_from or 'the checkpoint'
-        sentence = f'{file} has {fitting} of the {len(names)} weights of this model'
+        sentence = f'{file} has {fitting} of the {len(names)} weights of {what}'
+        examples = _examples(report.lacking, report.unexpected)
         if fitting < self.min_share * len(names):
             raise ValueError(
                 f'{sentence}, so most would be trained from random numbers. '
-                f'{_advice(model, file) or _examples(report.lacking, report.unexpected)}'
+                f'{weights_elsewhere(weights, file) or advice(examples)}'
             )
-        if report.lacking or report.unexpected:
-            runner.logger.warning(f'{sentence}. {_examples(report.lacking, report.unexpected)}')
-        else:
-            runner.logger.info(sentence)
+        if examples:
+            sentence = f'{sentence}. {examples}'
+        (runner.logger.warning if report.lacking else runner.logger.info)(sentence)
 
 
 def _examples(lacking: list[str], unexpected: list[str]) -> str:
     sentences = []
     for names, text in (
         (lacking, 'missing there or of another shape, and begun anew'),
-        (unexpected, 'without a place in the model, and dropped'),
+        (unexpected, 'without a place in it, and left out'),
     ):
         if names:
             more = f' and {len(names) - 3} more' if len(names) > 3 else ''
             sentences.append(f'{text}: {", ".join(names[:3])}{more}')
-    return f'{"; ".join(sentences)}.'.capitalize()
+    text = f'{"; ".join(sentences)}.'
+    return text[0].upper() + text[1:] if sentences else ''
 
 
-def _advice(model: nn.Module, file: str) -> Optional[str]:
+def _advice_of_load_from(model: nn.Module, file: str) -> Optional[str]:
     """What to write where the file holds the weights of the backbone, under other names."""
     backbone = getattr(model, 'backbone', None)
     if not isinstance(backbone, nn.Module):
@@ -88,3 +139,14 @@ def _advice(model: nn.Module, file: str) -> Optional[str]:
         f"dict(type='Pretrained', checkpoint='{file}') and custom_hooks=[dict(type="
         "'mmgradaug.PretrainedBackboneHook'), ...]"
     )
+
+
+def _advice_of_init_cfg(place: str, module: nn.Module, init: dict[str, Any]) -> Optional[str]:
+    """What to write where the file holds all weights, whose names begin otherwise."""
+    try:
+        prefix = pretrained_prefix(module, init['checkpoint'])
+    except (OSError, ValueError):
+        return None
+    if prefix == init.get('prefix'):
+        return None
+    return f'It holds all of them, under other names: write {place}.init_cfg.prefix={prefix!r}'

@@ -4,7 +4,7 @@ import copy
 import random
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Callable, Optional
 
@@ -265,12 +265,50 @@ def _traced(
                 problem = problem or error  # the first example is the likeliest
     if refusal is not None:
         raise refusal
+    misfit = _misfit(trial, examples, forward, device)
+    if misfit is not None:
+        raise SlimmingError(
+            f'{type(model).__name__} could not be tried out: {misfit}, whatever the size of the images '
+            f'({type(problem).__name__}: {problem})'
+        ) from problem
     raise SlimmingError(
         f'{type(model).__name__} could not be tried out, since it accepts no batch of images of '
         f'{PROBE_SIZES} pixels ({type(problem).__name__}: {problem}). Say what it accepts: '
         'plan_channels(model, example_input=tensor), GradAug(..., example_input=tensor), or in a config '
         'gradaug=dict(..., example_shape=[channels, height, width])'
     ) from problem
+
+
+def _misfit(
+    trial: nn.Module, examples: Sequence[Any], forward: Callable[..., Any], device: str
+) -> Optional[str]:
+    """Which linear layer is given a number of features that it does not take, the same from images of any size."""
+    given: dict[str, set[int]] = {}
+    layers = {name: m for name, m in trial.named_modules() if isinstance(m, nn.Linear)}
+    hooks = [
+        layer.register_forward_pre_hook(
+            lambda _, inputs, name=name: given.setdefault(name, set()).add(inputs[0].shape[-1])
+        )
+        for name, layer in layers.items()
+    ]
+    for example in examples:
+        arguments = example if isinstance(example, tuple) else (example,)
+        with suppress(Exception), _quiet():
+            forward(trial, *(_moved(a, device) for a in arguments))
+    for hook in hooks:
+        hook.remove()
+    for name, features in given.items():
+        takes = layers[name].in_features
+        if len(features) == 1 < len(examples) and takes not in features:
+            return f'its {misfit_of(name, takes, features.pop())}'
+    return None
+
+
+def misfit_of(name: str, takes: int, given: int) -> str:
+    """What to say of a linear layer that is given a number of features that it does not take."""
+    head, _, _ = name.rpartition('.')
+    advice = f' (is {head}.in_channels wrong?)' if head else ''
+    return f'{name!r} takes {takes} features and is given {given}{advice}'
 
 
 def _moved(value: Any, device: str) -> Any:

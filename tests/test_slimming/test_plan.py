@@ -384,6 +384,10 @@ def test_nothing_to_narrow_and_no_example_are_said():
 
     with pytest.raises(SlimmingError, match='example_input=tensor'):
         plan_channels(NeedsTwo())
+    # Where the size of the images is the reason, a linear layer is no misfit.
+    fixed = nn.Sequential(conv(3, 8), nn.Flatten(), nn.Linear(8 * 20 * 20, 3))
+    with pytest.raises(SlimmingError, match='example_input=tensor'):
+        plan_channels(fixed)
     plan = plan_channels(NeedsTwo(), (X.float(), X.float()))
     assert list(plan.runs) == [8]
 
