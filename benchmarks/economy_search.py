@@ -663,7 +663,7 @@ def figure(data: dict[str, Any], file: Path) -> None:
     from matplotlib import pyplot
 
     results = results_of(data)
-    columns = min(3, len(results))
+    columns = 2 if len(results) == 4 else min(3, len(results))
     rows = -(-len(results) // columns)
     chart, grid = pyplot.subplots(
         rows, columns, figsize=(2 + 3.7 * columns, 4 * rows), layout='constrained', squeeze=False

@@ -155,7 +155,8 @@ def add_experiments(add: Callable[[str, str, str, str], argparse.ArgumentParser]
     sweep.add_argument(
         '--equal-cost',
         action='store_true',
-        help='plain baselines once more, for as long as GradAug takes by the times measured here',
+        help='the plain baseline once more for each GradAug training, for as long as that takes by the times '
+        'measured here',
     )
     sweep.add_argument(
         '--jobs',
