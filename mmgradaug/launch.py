@@ -132,7 +132,7 @@ def read_config(config: Path) -> Config:
 
 def _own_config(path: str) -> str:
     """What to write for a config of this package, whose path ends alike."""
-    name = path.replace('\\', '/').rpartition('configs/')[2]
+    name = path.rpartition('configs/')[2]
     found = find_config(f'configs/{name}')
     return f". Of this package's configs write the whole path: '{found}'" if found else ''
 

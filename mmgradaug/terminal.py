@@ -176,7 +176,8 @@ def _misfit(error: Exception) -> Optional[str]:
     if given.shape[-1] == layer.in_features:
         return None
     models = [place['self'] for place in places if isinstance(place.get('self'), nn.Module)]
-    (name,) = [name for name, module in models[0].named_modules() if module is layer]
+    names = (name for name, module in models[0].named_modules() if module is layer)
+    name = next(names, type(layer).__name__)  # a layer may be called that is no part of the model
     return f"the model's {misfit_of(name, layer.in_features, given.shape[-1])}"
 
 

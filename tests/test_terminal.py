@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from command_line import ROOT, run_tool
 from mmengine.registry import Registry
 
@@ -234,6 +235,20 @@ def test_a_slip_of_this_package_in_a_step_keeps_its_traceback(tmp_path):
     exec(compile(slip, str(ROOT / 'mmgradaug' / 'slip.py'), 'exec'), scope)
     with pytest.raises(KeyError), terminal.short_error():
         scope['run_iter']({})
+
+
+def test_a_layer_that_is_no_part_of_the_model_is_told_by_its_class(tmp_path):
+    terminal = Terminal({}, 'mine.py')
+    terminal.log_file = str(tmp_path / 'x.log')
+    other = torch.nn.Linear(7, 2)
+
+    class Model(torch.nn.Module):
+        def forward(self, images):
+            return other(images)
+
+    with pytest.raises(SystemExit, match="'Linear' takes 7 features and is given 5"):
+        with terminal.short_error():
+            Model()(torch.zeros(1, 5))
 
 
 def test_without_a_log_file_the_traceback_stays(tmp_path):
