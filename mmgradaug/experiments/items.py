@@ -2,7 +2,8 @@
 
 import ast
 import hashlib
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
@@ -13,13 +14,17 @@ from mmgradaug.files import UserError, short, write_whole
 from mmgradaug.resources import CONFIGS, find_config
 
 from .runs import read_config
+from .settings import differ_in_gradaug_alone, settings_of
 from .tables import EQUAL_COST, OTHER_COMMANDS, ROWS, TABLES, TOP1, Row
 
 OTHERS = 'configs'  # as a table's name: configs given by path
 # Overrides of these go to the models that have them alone; the longest first.
 METHOD_SETTINGS = ('model.gradaug.unlabelled', 'model.gradaug', 'model.mean_teacher')
-# Of a parameter scheduler: what is in epochs or iterations.
-LENGTHS = ('begin', 'end', 'T_max', 'milestones', 'step_size', 'total_iters', 'total_steps')
+# What of a parameter scheduler is in epochs or iterations; of a hook begin_iter, switch_epoch, num_last_epochs, ...
+SCHEDULER_LENGTH = re.compile(
+    'begin|end|T_max|milestones|periods|step_size|total_iters|total_steps'
+)
+HOOK_LENGTH = re.compile('begin|end|milestones|(.+_)?(epoch|iter)s?')
 # Of datasets that draw their images: the seed of a run is theirs too.
 DATASET_SEEDS = ('label_seed', 'split_seed', 'image_seed')
 
@@ -271,41 +276,63 @@ def merge(cfg: Any, options: Sequence[str]) -> None:
 def equal_cost_items(items: Sequence[Item]) -> list[tuple[Item, Item, Item]]:
     """Plain, GradAug and, not yet prepared, plain at equal cost.
 
-    A baseline, by its name, goes with the GradAug row of that name. Of one's own configs the plain one goes with
-    each that has GradAug, whatever they are called.
+    Of a table a baseline, by its name, goes with the GradAug row of that name. Of one's own configs each with GradAug
+    goes with the plain one that differs in GradAug alone, else with its namesake, else with the one there is.
 
     Raises:
         UserError: there is no pair, or it is not clear which.
     """
-    by_key = {item.key: item for item in items}
-    # The folder of a config may be called baseline too.
-    baselines = [item for item in items if 'baseline' in item.row.config.rsplit('/', 1)[-1]]
-    pairs = []
-    for plain in baselines:
-        partner = plain.key.replace('baseline', 'gradaug')
-        pairs.append((plain, by_key.get(partner) or by_key.get(f'{partner}_imagenet')))
-    named = bool(pairs) and all(gradaug for _, gradaug in pairs)
-    own = not any(item.row.key in ROWS for item in items)
-    if not named or (own and len(baselines) == 1):
-        gradaug_items = [item for item in items if _trains_by_gradaug(item)]
-        plain_items = baselines or [item for item in items if item not in gradaug_items]
-        if len(plain_items) != 1 or not gradaug_items or not (own or len(gradaug_items) == 1):
-            raise UserError(
-                '--equal-cost: which plain training is to be made as expensive as which GradAug training? '
-                f'Without GradAug: {_keys(plain_items)}. With it: {_keys(gradaug_items)}. Name one without it, '
-                'or call them X_baseline.py and X_gradaug.py; of a table let --only leave both in'
+    gradaug_items = [item for item in items if _trains_by_gradaug(item)]
+    plain_items = [item for item in items if item not in gradaug_items]
+    if any(item.row.key in ROWS for item in items):
+        by_key = {item.key: item for item in gradaug_items}
+        pairs: list[tuple[Optional[Item], Optional[Item]]] = []
+        for plain in (item for item in plain_items if _is_baseline(item)):
+            partner = plain.key.replace('baseline', 'gradaug')
+            pairs.append((plain, by_key.get(partner) or by_key.get(f'{partner}_imagenet')))
+        if not (pairs and all(gradaug for _, gradaug in pairs)):
+            pairs = (
+                [(_plain_of(gradaug_items[0], plain_items), gradaug_items[0])]
+                if len(gradaug_items) == 1
+                else []
             )
-        pairs = [(plain_items[0], gradaug) for gradaug in gradaug_items]
-    several = len(pairs) > len({plain.key for plain, _ in pairs})
+    else:
+        pairs = [(_plain_of(gradaug, plain_items), gradaug) for gradaug in gradaug_items]
+    if not pairs or any(plain is None for plain, _ in pairs):
+        raise UserError(
+            '--equal-cost: which plain training is to be made as expensive as which GradAug training? '
+            f'Without GradAug: {_keys(plain_items)}. With it: {_keys(gradaug_items)}. Name one without it, '
+            'or call them X_baseline.py and X_gradaug.py; of a table let --only leave both in'
+        )
+    clear = [(plain, gradaug) for plain, gradaug in pairs if plain and gradaug]
+    several = len(clear) > len({plain.key for plain, _ in clear})
     return [
         (
             plain,
             gradaug,
             Item(plain.row, list(plain.tables), plain=plain, partner=gradaug if several else None),
         )
-        for plain, gradaug in pairs
-        if gradaug is not None
+        for plain, gradaug in clear
     ]
+
+
+def _is_baseline(item: Item) -> bool:
+    """By its name; the folder of a config may be called baseline too."""
+    return 'baseline' in item.row.config.rsplit('/', 1)[-1]
+
+
+def _plain_of(gradaug: Item, plain_items: Sequence[Item]) -> Optional[Item]:
+    """What a GradAug training is measured by; None if it is not clear."""
+    own = settings_of(read_config(gradaug.base).to_dict())
+    others = [settings_of(read_config(plain.base).to_dict()) for plain in plain_items]
+    for candidates in (
+        [p for p, other in zip(plain_items, others) if differ_in_gradaug_alone(own, other)],
+        [p for p in plain_items if p.key == gradaug.key.replace('gradaug', 'baseline')],
+        [p for p in plain_items if _is_baseline(p)] or plain_items,
+    ):
+        if len(candidates) == 1:
+            return candidates[0]
+    return None
 
 
 def _trains_by_gradaug(item: Item) -> bool:
@@ -320,29 +347,45 @@ def _keys(items: Sequence[Item]) -> str:
 
 
 def stretch(item: Item, source: Item, times: float) -> None:
-    """Prepare ``item`` as ``source`` with so many times its length, schedule and evaluations alike."""
+    """Prepare ``item`` as ``source`` with so many times its length: schedules, hooks and evaluations alike."""
     unit, length = source.length
     new = max(1, round(length * times))
     options = [f'train_cfg.{"max_epochs" if unit == "epochs" else "max_iters"}={new}']
+    loop, times = source.cfg.train_cfg, new / length
+
+    def scaled(value: float) -> int:
+        return max(1, round(value * times))
+
     # As many evaluations: otherwise the best of more of them would be compared.
-    interval = source.cfg.train_cfg.get('val_interval', 1)
-    options.append(f'train_cfg.val_interval={max(1, round(interval * new / length))}')
-    schedulers = source.cfg.get('param_scheduler') or []
-    several = isinstance(schedulers, (list, tuple))
-    for i, scheduler in enumerate(schedulers if several else [schedulers]):
-        name = f'param_scheduler.{i}' if several else 'param_scheduler'
-        for key in LENGTHS:
-            value = scheduler.get(key)
-            if isinstance(value, (list, tuple)):
-                scaled = ','.join(str(round(v * new / length)) for v in value)
-                options.append(f'{name}.{key}=[{scaled}]')
-            elif isinstance(value, (int, float)) and 0 < value < float('inf'):
-                options.append(f'{name}.{key}={max(1, round(value * new / length))}')
-    for i, hook in enumerate(source.cfg.get('custom_hooks') or ()):
-        for key in ('begin', 'end') if short_name(hook) == 'GradAugHook' else ():
-            if hook.get(key):
-                options.append(f'custom_hooks.{i}.{key}={max(1, round(hook[key] * new / length))}')
+    options.append(f'train_cfg.val_interval={scaled(loop.get("val_interval", 1))}')
+    if loop.get('val_begin', 1) > 1:
+        options.append(f'train_cfg.val_begin={scaled(loop.val_begin)}')
+    if loop.get('dynamic_intervals'):
+        pairs = ','.join(f'({scaled(at)},{scaled(each)})' for at, each in loop.dynamic_intervals)
+        options.append(f'train_cfg.dynamic_intervals=[{pairs}]')
+    for name, value in [
+        *_lengths(source.cfg.get('param_scheduler'), 'param_scheduler', SCHEDULER_LENGTH),
+        *_lengths(source.cfg.get('custom_hooks'), 'custom_hooks', HOOK_LENGTH),
+    ]:
+        if isinstance(value, (list, tuple)):
+            options.append(f'{name}=[{",".join(str(scaled(each)) for each in value)}]')
+        else:
+            options.append(f'{name}={scaled(value)}')
     item.config, item.metric = source.config, source.metric
     item.options = [*source.options, *options]
     item.cfg = type(source.cfg)(source.cfg.to_dict())
     merge(item.cfg, options)
+
+
+def _lengths(part: Any, path: str, names: 're.Pattern[str]') -> Iterator[tuple[str, Any]]:
+    """What of a config is in epochs or iterations: settings with these names, numbers or lists of numbers."""
+    pairs: Any = part.items() if isinstance(part, dict) else ()
+    for key, value in enumerate(part) if isinstance(part, (list, tuple)) else pairs:
+        where, numbers = f'{path}.{key}', value if isinstance(value, (list, tuple)) else [value]
+        are_numbers = all(
+            type(each) in (int, float) and 0 < each < float('inf') for each in numbers
+        )
+        if names.fullmatch(str(key)) and numbers and are_numbers:
+            yield where, value
+        else:
+            yield from _lengths(value, where, names)

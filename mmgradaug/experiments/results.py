@@ -10,7 +10,7 @@ from typing import Any, Optional
 from mmgradaug.config_types import trains_by_gradaug
 from mmgradaug.files import short
 
-from .settings import settings_of
+from .settings import differ_in_gradaug_alone, settings_of
 from .tables import EQUAL_COST, METRICS, TABLES, baseline_of
 
 SMALL = 'small scale: not comparable with the paper'
@@ -108,15 +108,16 @@ class Group:
 
     def equal_cost_key(self, key: str) -> Optional[str]:
         """The plain training that was made as expensive as this one; None where there is none."""
-        plain = self.plain_key(key)
-        if plain is None or key == plain or key.endswith(EQUAL_COST):
+        if key.endswith(EQUAL_COST):
             return None
         for longer, runs in self.results.items():
-            # Those of earlier versions do not say what they are as expensive as.
-            if longer == plain + EQUAL_COST and runs[0].equal_cost_to in (key, None):
+            if runs[0].equal_cost_to == key:
                 return longer
-            if longer.startswith(f'{plain}+as_') and runs[0].equal_cost_to == key:
-                return longer
+        plain = self.plain_key(key)
+        longer = f'{plain}{EQUAL_COST}'
+        # Those of earlier versions do not say what they are as expensive as.
+        if plain not in (None, key) and longer in self.results:
+            return longer if self.results[longer][0].equal_cost_to is None else None
         return None
 
     def plain_key(self, key: str) -> Optional[str]:
@@ -130,7 +131,11 @@ class Group:
         plain = [k for k, runs in self.results.items() if _may_be_plain(k, runs)]
         if base in self.results and self.results[base][0].is_gradaug:
             alike = [
-                k for k in plain if _differ_in_gradaug(self.results[base][0], self.results[k][0])
+                k
+                for k in plain
+                if differ_in_gradaug_alone(
+                    self.results[base][0].settings, self.results[k][0].settings
+                )
             ]
             if len(alike) == 1:
                 return alike[0]
@@ -140,19 +145,6 @@ class Group:
             return None if any(k.startswith(f'{namesake} (') for k in plain) else namesake
         named = [k for k in plain if 'baseline' in k or 'plain' in k]
         return (named or plain)[0] if len(named or plain) == 1 else None
-
-
-def _differ_in_gradaug(ours: Result, plain: Result) -> bool:
-    """Whether nothing else tells a GradAug training from a plain one."""
-    own, other = (
-        {
-            key: value
-            for key, value in result.settings.items()
-            if not key.startswith(('model.type', 'model.gradaug', 'custom_hooks'))
-        }
-        for result in (ours, plain)
-    )
-    return own == other
 
 
 def _may_be_plain(key: str, runs: Sequence[Result]) -> bool:

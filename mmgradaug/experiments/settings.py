@@ -48,6 +48,19 @@ def settings_of(config: dict[str, Any], world_size: int = 1) -> dict[str, Any]:
     return found
 
 
+def differ_in_gradaug_alone(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether nothing else tells a GradAug training from a plain one, by what :func:`settings_of` gives."""
+    own, others = (
+        {
+            key: value
+            for key, value in settings.items()
+            if not key.startswith(('model.type', 'model.gradaug', 'custom_hooks'))
+        }
+        for settings in (one, other)
+    )
+    return own == others
+
+
 def _leaves(value: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
     """The leaves of a config that may change a result."""
     parts = prefix.split('.')

@@ -162,9 +162,15 @@ def _verdict(group: Group, key: str) -> str:
     same = 'of the same length' if len(set(lengths)) == 1 else f'({" against ".join(lengths)})'
     metric = group.metrics[0]
     sentences = []
+    plain = 'plain training'
+    if (
+        len({group.plain_key(each) for each, runs in group.results.items() if runs[0].is_gradaug})
+        > 1
+    ):
+        plain = label_of(group, plain_key)
     for other, what in (
-        (group.equal_cost_key(key) or '', 'plain training at equal cost'),
-        (plain_key, f'plain training {same}'),
+        (group.equal_cost_key(key) or '', f'{plain} at equal cost'),
+        (plain_key, f'{plain} {same}'),
     ):
         found = difference(group.results[key], group.results.get(other, []), metric)
         if found is not None:

@@ -24,7 +24,7 @@ from .items import (
     stretch,
 )
 from .reading import SWEEP, read_work_dirs
-from .runs import Run, cost_ratio, remove, train_all, usable_cpus
+from .runs import REQUEST, Run, cost_ratio, remove, train_all, usable_cpus
 from .summary import summary, verdicts
 from .watch import Watch
 
@@ -56,6 +56,7 @@ class Sweep:
         self.folder: Path = args.work_dir
         self.items = select(args.names, args.only)
         self.triples: list[Triple] = equal_cost_items(self.items) if args.equal_cost else []
+        self._keep_names()
         self.overlay: Optional[Overlay] = read_overlay(args.overlay)
         self.file = self.folder / SWEEP
         old = read_json(self.file) if self.file.is_file() else {}
@@ -79,6 +80,18 @@ class Sweep:
             'equal_cost_of': 'training',
         }
         self.ratios_are_of_iterations = bool(old) and old.get('equal_cost_of') is None
+
+    def _keep_names(self) -> None:
+        """Let trainings at equal cost have the names that they have, whatever GradAug configs are beside them now."""
+        for _, gradaug, longer in self.triples:
+            usual = longer.partner
+            for longer.partner in (usual, gradaug if usual is None else None):
+                folder = self.folder / 'runs' / longer.key
+                there = [read_json(file) for file in folder.glob(f'seed*/{REQUEST}')]
+                if any(request.get('equal_cost_to') == gradaug.key for request in there):
+                    break
+            else:
+                longer.partner = usual
 
     @property
     def seeds(self) -> range:
@@ -233,12 +246,14 @@ def _as_long(plain: Item, gradaug: Item) -> bool:
 
 def check_batch(item: Item, args: argparse.Namespace) -> None:
     """Raise UserError if the learning rate is for another total batch."""
+    from mmgradaug.launch import accumulation
+
     base = (item.cfg.get('auto_scale_lr') or {}).get('base_batch_size')
     gpus = args.gpus if args.slurm else 1
-    batch = gpus * item.cfg.train_dataloader.get('batch_size', 1)
+    batch = gpus * item.cfg.train_dataloader.get('batch_size', 1) * accumulation(item.cfg)
     if base not in (None, batch) and not args.auto_scale_lr:
         raise UserError(
-            f'{short(item.base)}: its learning rate is for {base} images an iteration; '
+            f'{short(item.base)}: its learning rate is for {base} images an optimizer step; '
             f'with {gpus} GPU(s) it is {batch}: add --auto-scale-lr, or take '
             + ('another --gpus' if args.slurm else 'another batch_size by --overlay')
         )

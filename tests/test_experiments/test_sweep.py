@@ -217,6 +217,68 @@ def test_each_gradaug_config_has_a_plain_training_of_its_own_cost(tool, pair, tm
     assert keys == ['baseline_wrn28_10_cifar100+equal_cost']
 
 
+def test_a_gradaug_config_that_is_called_baseline_is_no_baseline(tool, pair, tmp_path, capsys):
+    plain, ours = (
+        path.rename(tmp_path / name) for path, name in zip(pair, ('a.py', 'baseline_b.py'))
+    )
+    assert tool(plain, ours, '--equal-cost') == 0
+    assert record(tmp_path, 'a+equal_cost')['iterations'] == 60
+    assert 'baseline_b takes 3.00 times as long as a' in capsys.readouterr().out
+
+
+def test_each_gradaug_config_is_measured_by_the_plain_one_that_it_adds_to(
+    tool, pair, tmp_path, capsys
+):
+    more = 'train_dataloader = dict(pipeline=1)\n'
+    (tmp_path / 'flip.py').write_text(PLAIN + more)
+    (tmp_path / 'gradaug_flip.py').write_text(GRADAUG + more)
+    assert tool(*pair, tmp_path / 'flip.py', tmp_path / 'gradaug_flip.py', '--equal-cost') == 0
+    assert not folder_of(tmp_path, 'baseline_a+as_gradaug_flip+equal_cost').exists()
+    assert record(tmp_path, 'flip+equal_cost')['iterations'] == 60
+    out = capsys.readouterr().out
+    for ours, plain in (('gradaug_flip', 'flip'), ('gradaug_a', 'baseline_a')):
+        assert f'{ours} is 1.0 points of top-1 above {plain} at equal cost' in out
+        assert f'{ours} is 1.0 points of top-1 above {plain} of the same length' in out
+
+
+def test_a_training_at_equal_cost_keeps_its_name(tool, pair, tmp_path, capsys):
+    half = tmp_path / 'half_a.py'
+    half.write_text(GRADAUG + 'model["gradaug"]["every"] = 2\n')
+    assert tool(*pair, '--equal-cost') == 0
+    assert tool(*pair, half, '--equal-cost') == 0
+    there = {path.name for path in (tmp_path / 'work' / 'runs').glob('*+equal_cost')}
+    assert there == {'baseline_a+equal_cost', 'baseline_a+as_half_a+equal_cost'}
+    assert tool(pair[0], half, '--equal-cost') == 0
+    assert {path.name for path in (tmp_path / 'work' / 'runs').glob('*+equal_cost')} == there
+    for key in there:
+        assert len(starts(tmp_path, key)) == 1
+    assert (
+        'half_a is 1.0 points of top-1 above plain training at equal cost'
+        in capsys.readouterr().out
+    )
+
+
+def test_all_that_is_in_epochs_or_iterations_goes_with_the_length(tool, pair, tmp_path):
+    pair[0].write_text(
+        PLAIN
+        + "train_cfg = dict(type='IterBasedTrainLoop', max_iters=20, val_interval=10, val_begin=5,\n"
+        '    dynamic_intervals=[(15, 2)])\n'
+        "param_scheduler = dict(type='CosineRestartLR', periods=[10, 10], restart_weights=[1, 1])\n"
+        'custom_hooks = [\n'
+        "    dict(type='EMAHook', begin_iter=4, begin_epoch=0, momentum=2, interval=2),\n"
+        "    dict(type='SwitchRecipeHook', schedule=[dict(action_epoch=6, loss=dict(weight=3)), dict()])]\n"
+    )
+    (item,) = select([str(pair[0])])
+    prepare([item], None, [], tmp_path)
+    stretch(item, item, 2.5)
+    cfg = item.cfg
+    assert (cfg.train_cfg.val_begin, cfg.train_cfg.dynamic_intervals) == (12, [(38, 5)])
+    assert (cfg.param_scheduler.periods, cfg.param_scheduler.restart_weights) == ([25, 25], [1, 1])
+    ema, switch = cfg.custom_hooks
+    assert (ema.begin_iter, ema.begin_epoch, ema.momentum, ema.interval) == (10, 0, 2, 2)
+    assert (switch.schedule[0].action_epoch, switch.schedule[0].loss.weight) == (15, 3)
+
+
 def test_without_subnetworks_it_is_plain_training(tool, pair, tmp_path, capsys):
     plain, ours = (path.rename(tmp_path / name) for path, name in zip(pair, ('a.py', 'b.py')))
     plain.write_text(GRADAUG.replace('num_subnets=3', 'num_subnets=0'))
