@@ -243,7 +243,9 @@ def weights_elsewhere(loaded: Mapping[str, Any], path: str = 'FILE') -> Optional
 
 
 def _are_weights(values: Mapping[str, Any]) -> bool:
-    return bool(values) and all(isinstance(value, torch.Tensor) for value in values.values())
+    return bool(values) and all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in values.items()
+    )
 
 
 def weights_of(loaded: Any) -> dict[str, torch.Tensor]:

@@ -1,6 +1,7 @@
 """What training and testing share: OpenMMLab's flags, running without a GPU, strictness on checkpoints."""
 
 import argparse
+import difflib
 import os
 import pickle
 import sys
@@ -19,7 +20,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import CheckpointLoader, Runner
 
 from .checkpoint import absence_of, weights_of
-from .engine.config_check import KNOWN, copies_of, problems_of
+from .engine.config_check import ELSEWHERE, KNOWN, copies_of, problems_of
 from .files import UserError
 from .loading import loading_report, unwrapped
 from .resources import find_config
@@ -83,7 +84,8 @@ def load_config(args: argparse.Namespace, stages: Sequence[str] = ()) -> Config:
     problems = problems_of(cfg, stages)
     if problems:
         raise UserError('\n'.join([f'{args.config}:', *(f'  {problem}' for problem in problems)]))
-    hooks = cfg.setdefault('default_hooks', {})
+    cfg.default_hooks = cfg.get('default_hooks') or {}
+    hooks = cfg.default_hooks
     if 'train' in stages:
         for name, hook in TRAINING_HOOKS.items():
             hooks.setdefault(name, dict(type=hook))
@@ -151,20 +153,48 @@ def merge_options(cfg: Config, options: dict[str, Any]) -> None:
     """Put ``--cfg-options`` on top of a config.
 
     Raises:
-        UserError: one is of a variable that the config has already been put together from: it would change nothing.
+        UserError: one would change nothing: it is of a variable that the config has already been put together from,
+            or of a name that neither the config nor MMEngine has.
     """
     for option in options:
         name = option.split('.')[0]
-        places = [] if name in KNOWN or name not in cfg else copies_of(cfg, name)
+        if name not in KNOWN and name not in cfg:
+            raise UserError(
+                f'--cfg-options {option}: the config has no {name}, so this would change nothing. {_meant(name, cfg)}'
+            )
+        places = [] if name in KNOWN else copies_of(cfg, name)
         if not places and name in ('train_pipeline', 'val_pipeline', 'test_pipeline'):
             places = [f'{name.split("_")[0]}_dataloader.dataset.pipeline']
         if places:
-            rest = option[len(name) :]
+            written = [place + option[len(name) :] for place in places]
+            more = f', and so in {len(written) - 3} more places' if len(written) > 3 else ''
             raise UserError(
                 f'--cfg-options {option}: {name} is a variable that the config was put together from, so this would '
-                f'change nothing. Write {" and ".join(place + rest for place in places[:3])}'
+                f'change nothing. Write {" and ".join(written[:3])}{more}'
             )
     cfg.merge_from_dict(options)
+
+
+def _meant(name: str, cfg: Config) -> str:
+    """What to write instead of a name that is not at the top of a config."""
+    if name in ELSEWHERE:
+        return f'Write {ELSEWHERE[name]}, as --cfg-options a path with dots'
+    places = [*dict.fromkeys(_paths_to(name, {key: cfg[key] for key in cfg if key in KNOWN}))]
+    if places:
+        more = f' or another of {len(places)}' if len(places) > 3 else ''
+        return f'Do you mean {" or ".join(places[:3])}{more}?'
+    near = difflib.get_close_matches(name, [*KNOWN, *cfg], n=1)
+    hint = f'Do you mean {near[0]}? ' if near else ''
+    return f'{hint}What is not in the config yet, write into the config'
+
+
+def _paths_to(name: str, part: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
+    """Where a config has a setting of a name, the outer ones first."""
+    pairs: Any = part.items() if isinstance(part, dict) else ()
+    pairs = [*(enumerate(part) if isinstance(part, (list, tuple)) else pairs)]
+    yield from ('.'.join((*path, name)) for key, _ in pairs if key == name)
+    for key, each in pairs:
+        yield from _paths_to(name, each, (*path, str(key)))
 
 
 def parse_options(options: Sequence[str]) -> dict[str, Any]:
@@ -225,14 +255,27 @@ def require_checkpoint(checkpoint: str) -> None:
         raise UserError(f'{sys.argv[0]}: no such checkpoint: {checkpoint} {absence}{newest}')
 
 
+def accumulation(cfg: Config) -> int:
+    """Iterations whose gradients make an optimizer step."""
+    return int((cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1))
+
+
 def warn_of_rates(cfg: Config, runner: Runner) -> None:
     """Warn of learning rates that are not what one may think: for another batch, or for parts that are not there."""
     scale = cfg.get('auto_scale_lr') or {}
     base, images = scale.get('base_batch_size'), cfg.train_dataloader.get('batch_size', 1)
-    if base not in (None, images * runner.world_size) and not scale.get('enable'):
+    images *= runner.world_size * accumulation(cfg)
+    accumulates = accumulation(cfg) != 1
+    if base not in (None, images) and not scale.get('enable'):
+        advice = '' if accumulates else 'add --auto-scale-lr, or '
         runner.logger.warning(
-            f'the learning rate is for {base} images an iteration, here it is {images * runner.world_size}: '
-            'add --auto-scale-lr, or write the rate for this batch and auto_scale_lr.base_batch_size'
+            f'the learning rate is for {base} images an optimizer step, here it is {images}: {advice}'
+            'write the rate for this batch and auto_scale_lr.base_batch_size'
+        )
+    if scale.get('enable') and accumulates:
+        runner.logger.warning(
+            'auto_scale_lr does not count optim_wrapper.accumulative_counts: the learning rate is now for the images '
+            'of an iteration. Write the rate for those of an optimizer step, and leave --auto-scale-lr out'
         )
     _warn_of_unused_keys(cfg, runner)
 

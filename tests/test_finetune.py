@@ -426,6 +426,9 @@ def test_any_config_that_the_command_trains_is_checked(user, monkeypatch):
     assert hooks()['weights_check'].type == 'mmgradaug.WeightsCheckHook'
     left_out = hooks('default_hooks.weights_check=None', 'default_hooks.timer=None')
     assert 'weights_check' not in left_out and left_out['timer'] is None
+    for text in ('', 'default_hooks = None\n'):  # a config that has none
+        (user / 'bare.py').write_text(f"model = dict(type='ImageClassifier')\n{text}")
+        assert {'weights_check', 'data_check', 'run_record'} <= set(hooks())
 
 
 # ---- What else cost tries.

@@ -99,6 +99,13 @@ CONFIGS = {
         ),
         'write data_preprocessor=dict(num_classes=3, ...) too',
     ),
+    'labels are mixed of another number': (
+        dict(
+            model=dict(head=dict(num_classes=3)),
+            data_preprocessor=dict(num_classes=10, batch_augments=dict(augments=[])),
+        ),
+        'data_preprocessor.batch_augments mixes labels: write data_preprocessor=dict(num_classes=3, ...) too, not 10',
+    ),
     'no annotations': (
         dict(val_dataloader=dict(dataset=dict(ann_file='no/such.json'))),
         'val_dataloader.dataset.ann_file=no/such.json: there is no file',
@@ -588,7 +595,8 @@ def test_what_there_is_to_train_with_is_said_and_what_is_left_out(training, capf
         for path in sorted((root / 'train' / 'n1').glob('*.png'))[:2]:
             Image.open(path).save(path.with_suffix('.WebP'), 'webp')
             path.unlink()
-        (root / 'train' / 'n1' / 'notes.txt').write_text('no image')
+        for name in ('notes.txt', 'film.mpg', 'data.h5'):
+            (root / 'train' / 'n1' / name).write_text('no image')
 
     training(spoil, ['log_level=INFO', 'train_dataloader.batch_size=2'])
     said = ''.join(capfd.readouterr())
@@ -597,7 +605,7 @@ def test_what_there_is_to_train_with_is_said_and_what_is_left_out(training, capf
     assert f'{total} images of 4 classes to train with, {fewest} (n1) to {fewest + 2} (' in said
     assert '2 images are left out, ' in said and ".png', '.ppm', '.tif', '.webp')" in said
     assert 'notes' not in said
-    endings = "train_dataloader.dataset.extensions=('.png','.webp')"
+    endings = "train_dataloader.dataset.extensions=('png','.webp')"
     training(None, ['log_level=INFO', 'train_dataloader.batch_size=2', endings])
     said = ''.join(capfd.readouterr())
     assert f'{total + 2} images of 4 classes' in said and 'left out' not in said
@@ -608,8 +616,40 @@ def test_a_learning_rate_of_no_part_is_warned_of(training, capfd):
     options = ['train_dataloader.batch_size=2', f'{keys}.haed.lr_mult=10', f'{keys}.head.lr_mult=2']
     training(None, [*options, 'auto_scale_lr.base_batch_size=64'])
     said = ''.join(capfd.readouterr())
-    assert 'for 64 images an iteration, here it is 2: add --auto-scale-lr' in said
+    assert 'for 64 images an optimizer step, here it is 2: add --auto-scale-lr' in said
     assert "custom_keys: haed is in no parameter's name" in said and 'and head.fc.bias' in said
+
+
+def test_gradients_of_several_iterations_make_one_batch(training, capfd):
+    options = ['train_dataloader.batch_size=2', 'optim_wrapper.accumulative_counts=4']
+    training(None, [*options, 'auto_scale_lr.base_batch_size=8'])
+    assert 'the learning rate is' not in ''.join(capfd.readouterr())
+    training(None, [*options, 'auto_scale_lr.base_batch_size=2'])
+    said = ''.join(capfd.readouterr())
+    assert 'for 2 images an optimizer step, here it is 8: write the rate' in said
+
+
+def test_an_option_of_a_name_that_nobody_reads():
+    cfg = Config(
+        dict(
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+            train_cfg=dict(type='IterBasedTrainLoop', max_iters=10),
+            param_scheduler=[dict(type='LinearLR', end=5), dict(type='CosineAnnealingLR', end=10)],
+            backend_args=None,
+            val_dataloader=dict(dataset=dict(backend_args=None)),
+        )
+    )
+    for option, says in {
+        'lr': r'no lr, so .* Do you mean optim_wrapper\.optimizer\.lr\?$',
+        'max_iters': r'Write train_cfg=dict\(by_epoch=False, max_iters=\.\.\.\), as --cfg-options a path',
+        'seed': r'Write randomness=dict\(seed',
+        'end': r'Do you mean param_scheduler\.0\.end or param_scheduler\.1\.end\?',
+        'modle.type': r'Do you mean model\? What is not in the config yet, write into the config$',
+    }.items():
+        with pytest.raises(UserError, match=says):
+            merge_options(cfg, {option: 0})
+    merge_options(cfg, {'randomness.seed': 3, 'param_scheduler.1.end': 20})
+    assert cfg.randomness.seed == 3 and cfg.param_scheduler[1].end == 20
 
 
 def test_an_option_of_a_variable_that_is_in_the_config_already(tmp_path):
@@ -628,7 +668,7 @@ def test_an_option_of_a_variable_that_is_in_the_config_already(tmp_path):
     with pytest.raises(UserError, match=where):
         merge_options(cfg, {'train_pipeline.1.scale': 64})
     cfg.train_dataloader.dataset.pipeline = cfg.train_pipeline
-    merge_options(cfg, {'train_dataloader.dataset.pipeline.1.scale': 64, 'width': 5, 'mine': 1})
+    merge_options(cfg, {'train_dataloader.dataset.pipeline.1.scale': 64, 'width': 5})
     assert cfg.train_dataloader.dataset.pipeline[1].scale == 64 and cfg.width == 5
 
 

@@ -58,7 +58,8 @@ def problems_of(cfg: dict[str, Any], stages: Sequence[str] = ('train', 'val', 't
 
 def _near_misses(cfg: dict[str, Any]) -> Iterator[str]:
     for key in cfg:
-        if key in KNOWN:
+        # A new-style config has what it imports at its top too.
+        if key in KNOWN or callable(cfg[key]) or inspect.ismodule(cfg[key]):
             continue
         if key in ELSEWHERE and not _is_used(cfg, key):
             yield f'{key} at the top of the config is read by nobody: write {ELSEWHERE[key]}'
@@ -83,34 +84,30 @@ _OTHER_STAGE = {
 
 def _is_used(cfg: dict[str, Any], key: str) -> bool:
     """Whether a variable is also written somewhere where it counts, as configs do with ``max_epochs``."""
-    value = cfg[key]
-    return value is None or any(_holds(cfg[other], key, value) for other in cfg if other in KNOWN)
+    return cfg[key] is None or bool(copies_of(cfg, key, numbers_of_other_names=True))
 
 
-def _holds(part: Any, key: str, value: Any) -> bool:
-    if isinstance(part, dict):
-        return part.get(key) == value or any(_holds(each, key, value) for each in part.values())
-    if isinstance(part, (list, tuple)):
-        return any(_holds(each, key, value) for each in part)
-    return part == value and not isinstance(part, bool)
+def copies_of(cfg: dict[str, Any], key: str, numbers_of_other_names: bool = False) -> list[str]:
+    """Where a variable's value stands in what MMEngine reads, as ``train_dataloader.dataset.pipeline``.
 
+    Args:
+        numbers_of_other_names: whether a number counts where its name is another one; it may be there by chance.
+    """
 
-def copies_of(cfg: dict[str, Any], key: str) -> list[str]:
-    """Where a variable's value stands in what MMEngine reads, as ``train_dataloader.dataset.pipeline``."""
-
-    def search(part: Any, path: str) -> Iterator[str]:
+    def search(part: Any, path: tuple[str, ...]) -> Iterator[str]:
         pairs: Any = part.items() if isinstance(part, dict) else ()
         pairs = enumerate(part) if isinstance(part, (list, tuple)) else pairs
         for name, each in pairs:
-            # A number may be there by chance.
-            is_copy = isinstance(value, (dict, list, tuple, str)) or name == key
-            if is_copy and each == value and type(each) is type(value):
-                yield f'{path}.{name}'
+            if each == value and type(each) is type(value) and (everywhere or name == key):
+                yield '.'.join((*path, str(name)))
             else:
-                yield from search(each, f'{path}.{name}')
+                yield from search(each, (*path, str(name)))
 
     value = cfg[key]
-    return [place for name in cfg if name in KNOWN for place in search(cfg[name], name)]
+    everywhere = isinstance(value, (dict, list, tuple, str)) or (
+        numbers_of_other_names and not isinstance(value, bool)
+    )
+    return [*search({name: cfg[name] for name in cfg if name in KNOWN}, ())]
 
 
 def _default_hooks(cfg: dict[str, Any]) -> Iterator[str]:
@@ -151,16 +148,22 @@ def _load_from(cfg: dict[str, Any]) -> Iterator[str]:
 
 
 def _mixing(cfg: dict[str, Any]) -> Iterator[str]:
-    """Mixup or CutMix where it is not said how many classes labels are mixed of: MMPretrain needs it twice."""
+    """Labels mixed of another number of classes than the head tells apart, or of none: MMPretrain needs it twice."""
     model = cfg.get('model') or {}
     train_cfg = model.get('train_cfg') or {}
     own = model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
-    if own.get('type', 'ClsDataPreprocessor').split('.')[-1] != 'ClsDataPreprocessor':
+    if short_name(own) not in ('', 'ClsDataPreprocessor'):
         return
-    if isinstance(train_cfg, dict) and train_cfg.get('augments') and not own.get('num_classes'):
-        head = model.get('head') or {}
-        number = head.get('num_classes') if isinstance(head, dict) else None
-        yield f'train_cfg.augments mixes labels: write data_preprocessor=dict(num_classes={number or "..."}, ...) too'
+    augments = train_cfg.get('augments') if isinstance(train_cfg, dict) else None
+    where = 'model.train_cfg.augments' if augments else 'data_preprocessor.batch_augments'
+    if not augments and not own.get('batch_augments'):
+        return
+    head = model.get('head') or {}
+    number = head.get('num_classes') if isinstance(head, dict) else None
+    mixed = own.get('num_classes')
+    if not mixed or number not in (None, mixed):
+        of = f', not {mixed}' if mixed else ''
+        yield f'{where} mixes labels: write data_preprocessor=dict(num_classes={number or "..."}, ...) too{of}'
 
 
 def _optimizer(cfg: dict[str, Any]) -> Iterator[str]:

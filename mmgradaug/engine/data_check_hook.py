@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
-import PIL.Image
+from mmengine.dataset import RepeatDataset
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -21,6 +21,11 @@ from .placed_batches import NamedDataset, smallest_batch
 
 # Of more images it is not said how many each class has, nor which files are left out: it takes too long.
 MANY = 100_000
+# What a file that is left out ends in if it is an image. Pillow's own list has films and data too.
+IMAGE_ENDINGS = {
+    *('.jpg', '.jpeg', '.jfif', '.jp2', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif', '.avif'),
+    *('.heic', '.ppm', '.pgm', '.pbm'),
+}
 
 
 @HOOKS.register_module()
@@ -192,6 +197,8 @@ def images_by_class(dataset: Any) -> Optional[dict[str, int]]:
 
 def images_of(dataset: Any) -> str:
     """How many there are to train with, and of which class the fewest and the most."""
+    while isinstance(dataset, RepeatDataset):
+        dataset = dataset.dataset
     counts = images_by_class(dataset) if len(dataset) <= MANY else None
     if not counts:
         return f'{len(dataset):,} images to train with'
@@ -211,8 +218,8 @@ def left_out(dataset: Any) -> str:
         if not folder or not endings or getattr(each, 'ann_file', None) or len(each) > MANY:
             continue
         taken.update(endings)
-        others = PIL.Image.registered_extensions().keys() - set(endings)
-        found += [path for path in Path(folder).rglob('*') if path.suffix.lower() in others]
+        files = (path for path in Path(folder).rglob('*') if path.suffix.lower() in IMAGE_ENDINGS)
+        found += [path for path in files if not path.name.lower().endswith(tuple(endings))]
     if not found:
         return ''
     more = ', '.join(f"'{ending}'" for ending in sorted({path.suffix.lower() for path in found}))

@@ -29,7 +29,8 @@ class PretrainedBackboneHook(Hook):
     own state_dict (torchvision's ``conv1.weight``) or a whole model's (``backbone.conv1.weight``, as
     OpenMMLab's classifiers and detectors are saved) is found out, and ``prefix`` set to match where the
     config's own does not. Other kinds of ``init_cfg``, None among them, train from scratch, which is
-    said. Where ``load_from`` or ``resume`` brings all of the backbone's weights, the file is not needed.
+    said; a backbone that loads weights as it is made (MMPretrain's ``TIMMBackbone``) is not looked at.
+    Where ``load_from`` or ``resume`` brings all of the backbone's weights, the file is not needed.
 
     Args:
         produced_by: the config that trains such a checkpoint, for the error message.
@@ -51,6 +52,11 @@ class PretrainedBackboneHook(Hook):
         model: Any = unwrapped(runner.model)
         backbone = model.backbone
         pretrained = pretrained_inits(backbone)
+        if not pretrained and getattr(backbone, '_is_init', False):
+            runner.logger.info(
+                f'{type(backbone).__name__} has loaded its weights itself; they are not checked here'
+            )
+            return
         if not pretrained:
             runner.logger.warning(
                 f'the backbone is trained from scratch: its init_cfg is {backbone.init_cfg!r}, not dict('

@@ -30,6 +30,19 @@ def test_two_gradaug_hooks():
     assert not problems_of(Config(dict(custom_hooks=[HOOK, dict(type='EMAHook')])))
 
 
+def test_what_a_new_style_config_imports_is_no_setting(tmp_path):
+    (tmp_path / 'new.py').write_text(
+        'from mmengine.optim import OptimWrapper\n'
+        'from mmpretrain.models import ClsDataPreprocessor, ImageClassifier, LinearClsHead\n'
+        'from torch.optim import SGD\n'
+        'data_preprocessor = dict(type=ClsDataPreprocessor, num_classes=3)\n'
+        'head = dict(type=LinearClsHead, num_classes=3)\n'
+        "model = dict(type=ImageClassifier, head=head, train_cfg=dict(augments=dict(type='Mixup')))\n"
+        'optim_wrapper = dict(type=OptimWrapper, optimizer=dict(type=SGD, lr=0.1))\n'
+    )
+    assert not problems_of(Config.fromfile(tmp_path / 'new.py'))
+
+
 @pytest.mark.parametrize('package', [mmdet, mmpretrain])
 def test_names_in_configs_of_mmpretrain_and_mmdetection_are_no_near_misses(package):
     """As many as are there, read by text."""

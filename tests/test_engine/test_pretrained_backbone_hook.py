@@ -156,3 +156,13 @@ def test_from_scratch_is_said(tmp_path, caplog, init_cfg):
     runner.model.backbone.init_cfg = init_cfg
     PretrainedBackboneHook().before_run(runner)
     assert 'trained from scratch' in caplog.text and "type='Pretrained'" in caplog.text
+
+
+def test_a_backbone_that_loads_itself_is_not_called_untrained(tmp_path, caplog):
+    """As MMPretrain's TIMMBackbone says of itself with pretrained=True or checkpoint_path."""
+    runner = runner_of(tmp_path / 'nothing.pth')
+    runner.model.backbone.init_cfg = None
+    runner.model.backbone._is_init = True
+    with caplog.at_level('INFO'):
+        PretrainedBackboneHook().before_run(runner)
+    assert 'from scratch' not in caplog.text and 'loaded its weights itself' in caplog.text
