@@ -58,12 +58,15 @@ METHODS: dict[str, dict[str, Any]] = {
     'plain-long': dict(length=2.0),
     'gradaug-long': dict(gradaug=_GRADAUG, length=2.0),
     'economy-long': dict(gradaug=dict(num_subnets=1, every=2), length=2.0),
+    'economy-soft-long': dict(
+        gradaug=dict(num_subnets=1, every=2, subnets_learn='soft_labels'), length=2.0
+    ),
 }
 # Operations of an iteration over a plain one's, by network and method; --costs measures them. lite0's
 # GradAug is measured, by 12 iterations, its economy form follows; the others are estimates yet.
 COSTS: dict[str, dict[str, float]] = {
-    'lite0': {'gradaug': 3.36, 'gradaug-soft': 3.37, 'economy': 1.41},
-    'tiny': {'gradaug': 3.2, 'gradaug-soft': 2.9, 'economy': 1.37},
+    'lite0': {'gradaug': 3.36, 'gradaug-soft': 3.37, 'economy': 1.41, 'economy-soft': 1.41},
+    'tiny': {'gradaug': 3.2, 'gradaug-soft': 2.9, 'economy': 1.37, 'economy-soft': 1.37},
 }
 LEARNING_RATES = {'lite0': [0.0005, 0.002], 'tiny': [0.001, 0.003]}
 CLASSES = {'nuclei': ['nucleus'], 'shapes': ['circle', 'square', 'triangle']}

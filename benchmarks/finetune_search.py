@@ -74,6 +74,12 @@ METHODS: dict[str, dict[str, Any]] = {
     'gradaug-n1': dict(_GRADAUG, n=1),
     'economy': dict(_GRADAUG, n=1, every=2),
     'economy-trivial': dict(_GRADAUG, n=1, every=2, augment='trivial'),
+    'economy-alpha0.8': dict(_GRADAUG, n=1, every=2, alpha=0.8),
+    'economy-scales': dict(_GRADAUG, n=1, every=2, alpha=1.0),
+    'economy-widths': dict(_GRADAUG, n=1, every=2, parts=[1.0]),
+    # Sub-networks from a share of the training on.
+    'late': dict(_GRADAUG, n=1, begin=0.5),
+    'late-trivial': dict(_GRADAUG, n=1, begin=0.5, augment='trivial'),
     'plain-head10': dict(lr=0.005, head_lr=10.0),
     'gradaug-head10': dict(_GRADAUG, lr=0.005, head_lr=10.0),
     'gradaug-upward': dict(_GRADAUG, parts=[1.0, 1.125, 1.25, 1.5]),
@@ -101,7 +107,8 @@ METHODS: dict[str, dict[str, Any]] = {
 # Each at two learning rates: the tuning that every method gets.
 MAIN = [
     'plain', 'trivial', 'mixup', 'cutmix', 'gradaug', 'gradaug-cutmix', 'gradaug-trivial', 'economy', 'economy-trivial',
-    'gradaug-n1', 'plain-short', 'plain-long', 'gradaug-long',
+    'economy-alpha0.8', 'economy-scales', 'economy-widths', 'late', 'late-trivial', 'gradaug-n1',
+    'plain-short', 'plain-long', 'gradaug-long',
 ]  # fmt: skip
 METHODS.update({f'{name}-lr0.005': dict(METHODS[name], lr=0.005) for name in MAIN})
 
@@ -266,8 +273,12 @@ class _RandomChannels:
         return 'any channels'
 
 
-def relative_cost(gradaug: GradAug, images: Tensor, targets: Tensor, iterations: int = 24) -> float:
+def relative_cost(
+    gradaug: GradAug, images: Tensor, targets: Tensor, iterations: int = 24, begin: float = 0.0
+) -> float:
     """Operations of an iteration over a plain one's: counted, the mean over the first so many draws.
+
+    Before ``begin``, a share of the training, there are no sub-networks.
 
     Two images do: operations go with their number. They do not go with the square of the size, since maps of a
     few pixels are rounded up at each stride.
@@ -278,7 +289,7 @@ def relative_cost(gradaug: GradAug, images: Tensor, targets: Tensor, iterations:
         lambda: [gradaug.backward(images, targets, F.cross_entropy) for _ in range(iterations)]
     )
     gradaug.network.zero_grad()
-    return drawn / plain / iterations
+    return begin + (1 - begin) * drawn / plain / iterations
 
 
 def prepare(
@@ -356,7 +367,7 @@ class Task:
         model.train()
         start, end = _now(self.device), 0.0
         for iteration, (images, targets) in enumerate(batches):
-            if not settings.get('n'):
+            if not settings.get('n') or iteration < settings.get('begin', 0) * iterations:
                 loss = F.cross_entropy(model(images), targets)
                 loss.backward()
                 values = dict(loss_full=loss.detach())
@@ -382,7 +393,7 @@ class Task:
         )
 
     def relative_cost(self, method: str) -> float:
-        """Of an iteration of a method; that of seed 0 for all, so that all seeds have as many iterations."""
+        """Of an iteration, the mean of a training; seed 0's for all, so that all have as many iterations."""
         settings = METHODS[method]
         if not settings.get('n'):
             return 1.0
@@ -392,7 +403,8 @@ class Task:
             targets = torch.zeros(2, dtype=torch.long, device=self.device)
             self.set_up(gradaug, settings, 0, [targets])
             gradaug.network.train()
-            self.costs[method] = relative_cost(gradaug, images, targets)
+            begin = settings.get('begin', 0.0)
+            self.costs[method] = relative_cost(gradaug, images, targets, begin=begin)
         return self.costs[method]
 
     def gradaug(self, within: Optional[list[str]]) -> GradAug:
@@ -552,9 +564,16 @@ def table(lines: list[dict[str, Any]], dataset: str, labels: int, to: str = 'pla
     standard errors.
     """
     by_method: dict[str, dict[int, dict[str, Any]]] = {}
+    settings = set()
     for line in lines:
         if (line.get('dataset', 'cifar10'), line['labels']) == (dataset, labels):
             by_method.setdefault(line['method'], {})[line['seed']] = line
+            settings.add((line.get('budget'), line.get('test_images')))
+    if len(settings) > 1:
+        raise SystemExit(
+            f'{dataset}, {labels} labels: runs of several --budget or --test-images, {sorted(settings)}, do not '
+            'compare: keep each in a file of its own'
+        )
     top1 = {
         method: {seed: line['top1'] for seed, line in runs.items()}
         for method, runs in by_method.items()

@@ -69,9 +69,9 @@ def test_every_method_has_the_same_cost(network):
     network = copy.deepcopy(network).train()
     images, targets = torch.zeros(2, 3, 48, 48), torch.tensor([0, 1])
 
-    def cost(**settings):
+    def cost(begin=0.0, **settings):
         gradaug = GradAug(network, example_input=images, **settings)
-        return finetune_search.relative_cost(gradaug, images, targets, 4)
+        return finetune_search.relative_cost(gradaug, images, targets, 4, begin)
 
     def operations(size):
         return flops(lambda: network(torch.zeros(2, 3, size, size)).sum().backward())
@@ -79,6 +79,7 @@ def test_every_method_has_the_same_cost(network):
     same = dict(min_width=1.0, transforms=Identity())
     assert cost(num_subnets=3, **same) == pytest.approx(4)
     assert cost(num_subnets=1, every=2, **same) == pytest.approx(1.5)
+    assert cost(num_subnets=1, begin=0.75, **same) == pytest.approx(1.25)
     smaller = cost(num_subnets=1, min_width=1.0, transforms=RandomResize([40]))
     assert smaller == pytest.approx(1 + operations(40) / operations(48))
     assert smaller > 1 + (40 / 48) ** 2  # maps are rounded up
@@ -174,3 +175,11 @@ def test_figures_from_other_pages_stand_there():
             rf'by {number} box AP \(standard error {error}\)',
         )
         assert any(re.search(way, text) for way in ways), (difference, error, file)
+
+
+def test_runs_of_several_lengths_are_not_compared():
+    run = dict(labels=5, iterations=1, loss_full=[2.0], loss_smallest=[], seed=0, top1=1.0)
+    runs = [dict(run, method='plain', budget=budget, test_images=9) for budget in (100, 700)]
+    with pytest.raises(SystemExit, match=r'cifar10, 5 labels: runs of several --budget'):
+        finetune_search.table(runs, 'cifar10', 5)
+    assert len(finetune_search.table(runs[1:], 'cifar10', 5)) == 3
