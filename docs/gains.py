@@ -19,8 +19,12 @@ METHODS = {
     'trivial-lr0.005': 'TrivialAugment',
     'mixup-lr0.005': 'Mixup',
     'cutmix-lr0.005': 'CutMix',
+    'gradaug-cutmix-lr0.005': 'GradAug, n = 3, with CutMix',
+    'late-lr0.005': 'GradAug, n = 1, second half',
+    'late-trivial-lr0.005': 'GradAug, n = 1, second half, with TrivialAugment',
     'economy-long': 'GradAug, economy',
     'gradaug-long': 'GradAug, n = 3',
+    'economy-soft-long': 'GradAug, economy, soft labels',
 }
 DIFFERENCE = re.compile(r'(?:(economy) )?([+-][\d.]+) \(([\d.]+)\)')
 COLOURS = {'better': '#2ca02c', 'tie': '#7f7f7f', '': '#7f7f7f', 'worse': '#d62728'}
@@ -45,8 +49,8 @@ def gains(text: str) -> list[Gain]:
             section = line[3:]
         elif match := re.match(r'<!-- table \S+ (\w+) (\d+) ', line):
             section = f'Fine-tuning, {DATASETS[match[1]]}, {int(match[2]):,} labels'
-        elif re.match(r'<!-- detection ', line):
-            section = 'Detector with a pretrained backbone, box AP'
+        elif match := re.match(r'<!-- detection \S+/(\w+)\.json ', line):
+            section = f'Detector with a pretrained backbone, {match[1]}, box AP'
         elif not line.startswith('| ') or len(cells) < 4:
             continue
         elif section == SCRATCH:

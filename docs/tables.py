@@ -1,6 +1,7 @@
-"""Makes the tables of docs/results/*.md from the JSON beside them: python docs/tables.py [--check].
+"""Makes tables of docs/ and docs/results/ from the JSON in docs/results/: python docs/tables.py [--check].
 
-A table stands below a line <!-- table: NAME -->, with NAME one of TABLES here.
+A table stands below a line <!-- table: NAME -->, with NAME one of TABLES here. What a sweep came to is put into such
+a JSON file by python docs/tables.py --record WORK_DIR FILE.
 """
 
 import argparse
@@ -93,6 +94,22 @@ def small_scale() -> tuple[list[str], Rows]:
         paper = f'{sweep.paper(method)}, Table {table}' if table else '-'
         rows.append([label, sweep.top1(method), sweep.to('baseline', method), equal, paper])
     return head, rows
+
+
+def shakedrop() -> tuple[list[str], Rows]:
+    sweep = Sweep('small_scale/shakedrop.json', network='wrn28_10_cifar100')
+    methods = {
+        'baseline': 'plain',
+        'mixup': 'Mixup',
+        'cutmix': 'CutMix',
+        'shakedrop': 'ShakeDrop',
+        'cutmix_shakedrop': 'CutMix + ShakeDrop',
+    }
+    rows = [
+        [label, sweep.top1(m), sweep.to('baseline', m), sweep.to('cutmix', m), sweep.paper(m)]
+        for m, label in methods.items()
+    ]
+    return ['', 'top-1 here', 'to plain', 'to CutMix', 'in the **paper**'], rows
 
 
 def figure2() -> tuple[list[str], Rows]:
@@ -239,6 +256,7 @@ def step_time() -> tuple[list[str], Rows]:
 
 TABLES: dict[str, Callable[[], tuple[list[str], Rows]]] = {
     'small_scale': small_scale,
+    'shakedrop': shakedrop,
     'figure2': figure2,
     'low_data_plain': low_data_plain,
     'low_data_augmented': low_data_augmented,
@@ -262,13 +280,40 @@ def made(text: str) -> str:
     return MARKED.sub(table, text)
 
 
+def record(work_dir: Path) -> str:
+    """What a sweep was asked, and what its runs came to, a line each."""
+    about = json.loads((work_dir / 'sweep.json').read_text())
+    runs = []
+    for file in sorted(work_dir.glob('runs/*/seed*/run.json')):
+        run = json.loads(file.read_text())
+        if run['status'] != 'done':
+            raise SystemExit(f'{file.parent} is not done: start the sweep again first')
+        about |= {key: run[key] for key in ('device', 'versions')}
+        curve = [[e['iteration'], round(e['metrics'][TOP1], 3)] for e in run['evaluations']]
+        runs.append(
+            dict(
+                key=file.parent.parent.name, seed=run['seed'], iterations=run['iterations'],
+                top1=round(run['last'][TOP1], 3), curve=curve,
+                seconds_per_iteration=round(run['seconds_per_iteration'], 4),
+            )
+        )  # fmt: skip
+    head = ''.join(f' {json.dumps(key)}: {json.dumps(value)},\n' for key, value in about.items())
+    lines = ',\n'.join(f'  {json.dumps(run)}' for run in runs)
+    return f'{{\n{head} "runs": [\n{lines}\n ]\n}}\n'
+
+
 def main(arguments: Optional[list[str]] = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         '--check', action='store_true', help='write nothing; fail where a table differs'
     )
+    parser.add_argument(
+        '--record', nargs=2, type=Path, metavar=('WORK_DIR', 'FILE'), help='of a sweep that is done'
+    )
     args = parser.parse_args(arguments)
-    for page in sorted(RESULTS.glob('*.md')):
+    if args.record:
+        args.record[1].write_text(record(args.record[0]))
+    for page in sorted([*RESULTS.parent.glob('*.md'), *RESULTS.glob('*.md')]):
         before = page.read_text()
         after = made(before)
         if before != after and args.check:

@@ -51,13 +51,37 @@ def script(name):
 
 def test_tables_are_made_from_their_data():
     tables = script('tables')
-    pages = {path.name: path.read_text() for path in RESULTS.glob('*.md')}
+    files = [*RESULTS.glob('*.md'), *RESULTS.parent.glob('*.md')]
+    pages = {path.name: path.read_text() for path in files}
     marks = [match[2] for text in pages.values() for match in tables.MARKED.finditer(text)]
     assert sorted(marks) == sorted(tables.TABLES)
     for name, text in pages.items():
         assert tables.made(text) == text, f'{name} differs from its data: python docs/tables.py'
     changed = pages['small_scale.md'].replace('35.5 ± 0.8', '36.5 ± 0.8')
     assert tables.made(changed) == pages['small_scale.md']
+
+
+def test_what_a_sweep_came_to_is_recorded(tmp_path):
+    tables = script('tables')
+    about = dict(command='mmgradaug sweep x', scale=None, cfg_options=[], equal_cost={})
+    (tmp_path / 'sweep.json').write_text(json.dumps(about))
+    evaluation = dict(iteration=9, metrics={'accuracy/top1': 51.23456})
+    run = dict(
+        status='done', seed=1, iterations=9, last=evaluation['metrics'], evaluations=[evaluation],
+        device='CPU', versions=dict(torch='2'), seconds_per_iteration=0.1,
+    )  # fmt: skip
+    file = tmp_path / 'runs' / 'baseline_a' / 'seed1' / 'run.json'
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(run))
+    recorded = json.loads(tables.record(tmp_path))
+    assert recorded['command'] == about['command'] and recorded['device'] == 'CPU'
+    (line,) = recorded['runs']
+    assert (line['key'], line['seed'], line['top1'], line['curve']) == (
+        'baseline_a', 1, 51.235, [[9, 51.235]]
+    )  # fmt: skip
+    file.write_text(json.dumps(dict(run, status='stopped')))
+    with pytest.raises(SystemExit, match='seed1 is not done'):
+        tables.record(tmp_path)
 
 
 def test_the_picture_of_gains_has_all_differences_of_the_page(tmp_path):
@@ -68,7 +92,8 @@ def test_the_picture_of_gains_has_all_differences_of_the_page(tmp_path):
     numbers = re.findall(r'[+-][\d.]+ \([\d.]+\)', '\n'.join(re.findall(r'^\|.*', scratch, re.M)))
     drawn = [row for row in rows if row.section == gains.SCRATCH]
     assert [f'{row.mean:+.1f} ({row.error:.1f})' for row in drawn] == numbers and len(numbers) > 9
-    assert len({row.section for row in rows}) == 2 + text.count('<!-- table ')
+    tables = text.count('<!-- table ') + text.count('<!-- detection ')
+    assert len({row.section for row in rows}) == 1 + tables
     for row in rows:
         assert row.verdict in gains.COLOURS, row
         # Rounded figures of the page may just miss the two standard errors, or reach them.
