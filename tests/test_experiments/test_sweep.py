@@ -6,11 +6,17 @@ import signal
 import time
 
 import pytest
-from command_line import exit_code, mmgradaug, run_mmgradaug
+from command_line import ROOT, exit_code, mmgradaug, run_mmgradaug
 from made_up_runs import GRADAUG, PLAIN, TRAINER
 
 from mmgradaug.experiments import runs, sweep
-from mmgradaug.experiments.items import equal_cost_items, prepare, select, stretch
+from mmgradaug.experiments.items import (
+    equal_cost_items,
+    prepare,
+    read_overlay,
+    select,
+    stretch,
+)
 from mmgradaug.files import UserError
 
 BY_EPOCH = """
@@ -331,6 +337,20 @@ def test_wrong_overlays(tool, pair, tmp_path, capsys, text, says):
     (tmp_path / 'small.py').write_text(text)
     assert tool(*pair, '--overlay', tmp_path / 'small.py') == 1
     assert says in capsys.readouterr().err
+
+
+def test_the_overlay_of_few_labels_leaves_each_method_as_it_is(tmp_path):
+    names = [f'configs/finetune/{name}_efficientnet_lite0.py' for name in ('baseline', 'trivial')]
+    items = select(names)
+    overlay = read_overlay(ROOT / 'configs/_base_/small_scale_finetune.py')
+    prepare(items, overlay, ['train_dataloader.dataset.pipeline.1.scale=64'], tmp_path)
+    datasets = [item.cfg.train_dataloader.dataset for item in items]
+    for item, dataset in zip(items, datasets):
+        assert (dataset.of, dataset.num_labels, dataset.split_seed) == ('CustomDataset', 1000, 0)
+        assert (item.length, item.cfg.param_scheduler.end) == (('iterations', 700), 700)
+        assert dataset.pipeline[1].scale == 64 and item.cfg.model.head.num_classes == 10
+    assert [len(dataset.pipeline) for dataset in datasets] == [4, 7]
+    assert '1,000 labels' in overlay.scale
 
 
 def test_what_has_changed_is_trained_anew_only_if_asked(tool, pair, tmp_path, capsys):
