@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import logging
 import os
 import pickle
 import sys
@@ -17,10 +18,11 @@ import torch.distributed as dist
 from mmengine.config import Config, DictAction
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader, Runner
 
 from .checkpoint import absence_of, weights_of
-from .engine.config_check import ELSEWHERE, KNOWN, copies_of, problems_of
+from .engine.config_check import ELSEWHERE, KNOWN, built_from, copies_of, problems_of
 from .files import UserError
 from .loading import loading_report, unwrapped
 from .resources import find_config
@@ -37,6 +39,10 @@ TRAINING_HOOKS = dict(
     weights_check='mmgradaug.WeightsCheckHook',
     run_record='mmgradaug.RunRecordHook',
 )
+
+
+# By test-time augmentation and MMEngine's FlexibleRunner.
+READ_TOO = ('tta_model', 'tta_pipeline', 'strategy')
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -158,19 +164,28 @@ def merge_options(cfg: Config, options: dict[str, Any]) -> None:
     """
     for option in options:
         name = option.split('.')[0]
-        if name not in KNOWN and name not in cfg:
+        if name not in KNOWN and name not in cfg and name not in READ_TOO:
             raise UserError(
                 f'--cfg-options {option}: the config has no {name}, so this would change nothing. {_meant(name, cfg)}'
             )
-        places = [] if name in KNOWN else copies_of(cfg, name)
+        places = copies_of(cfg, name) if name in cfg and name not in KNOWN else []
         if not places and name in ('train_pipeline', 'val_pipeline', 'test_pipeline'):
             places = [f'{name.split("_")[0]}_dataloader.dataset.pipeline']
+        if not places and name not in KNOWN and name not in READ_TOO:
+            print_log(
+                f'--cfg-options {option}: {name} is a variable of the config. Unless code of your own reads it, this '
+                'changes nothing',
+                'current',
+                logging.WARNING,
+            )
         if places:
             written = [place + option[len(name) :] for place in places]
             more = f', and so in {len(written) - 3} more places' if len(written) > 3 else ''
+            built = built_from(cfg, name)
+            paths = f', and the paths below it: {", ".join(built[:3])}' if built else ''
             raise UserError(
                 f'--cfg-options {option}: {name} is a variable that the config was put together from, so this would '
-                f'change nothing. Write {" and ".join(written[:3])}{more}'
+                f'change nothing. Write {" and ".join(written[:3])}{more}{paths}'
             )
     cfg.merge_from_dict(options)
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from command_line import ROOT, load_tool
 from mmengine.config import Config
+from mmengine.dataset import RepeatDataset
 from mmengine.registry import Registry
 from PIL import Image
 
@@ -19,7 +20,7 @@ from mmgradaug import registry
 from mmgradaug.checkpoint import CAN_BE_SAFE, damage_of, weights_of
 from mmgradaug.datasets import LabelledSplit
 from mmgradaug.engine.config_check import problems_of
-from mmgradaug.engine.data_check_hook import differing, wrong_annotations
+from mmgradaug.engine.data_check_hook import differing, wrong_annotations, wrong_categories
 from mmgradaug.files import UserError
 from mmgradaug.launch import check_fits, merge_options, require_checkpoint
 from mmgradaug.models.regularizers.drop_block import DropBlock
@@ -440,7 +441,6 @@ ANNOTATIONS = {
         Annotated(dict(instances=[])),
         'shapes.json has no box of the classes circle',
     ),
-    'categories of other names': (Annotated(box(0), cat_ids=[1]), '1 of the 2 classes'),
 }
 
 
@@ -449,6 +449,43 @@ def test_annotations_that_are_wrong(case):
     dataset, says = ANNOTATIONS[case]
     (problem,) = wrong_annotations(dataset, 2)
     assert says in problem
+
+
+@pytest.mark.parametrize('wrapped', [False, True])
+def test_labels_go_by_the_order_of_a_files_categories(tmp_path, wrapped):
+    from mmdet.datasets import CocoDataset
+
+    boxes = [
+        dict(
+            id=i, image_id=1, category_id=i, bbox=[0, 0, 5, 5], area=25, iscrowd=0, segmentation=[]
+        )
+        for i in (1, 2)
+    ]
+
+    def problems(*names, classes=('circle', 'square')):
+        file = tmp_path / 'coco.json'
+        # Somebody's own key first, in which the word stands too.
+        content = dict(
+            info=dict(description='has "categories": none'),
+            images=[dict(id=1, file_name='1.png', height=9, width=9)],
+            annotations=boxes,
+            categories=[dict(id=i, name=name) for i, name in enumerate(names, 1)],
+        )
+        file.write_text(json.dumps(content))
+        dataset = CocoDataset(
+            ann_file=str(file), metainfo=dict(classes=classes), data_prefix=dict(img='')
+        )
+        found = list(wrong_categories(RepeatDataset(dataset, 2) if wrapped else dataset))
+        return found, [box['bbox_label'] for box in dataset.get_data_info(0)['instances']]
+
+    assert problems('circle', 'square') == ([], [0, 1])
+    assert problems('circle', 'other', 'square') == ([], [0])
+    (problem,), labels = problems('square', 'circle')
+    assert labels == [0, 1]  # a square is now called circle
+    assert "write metainfo=dict(classes=('square', 'circle'))" in problem
+    (problem,), labels = problems('crcle', 'square')
+    assert labels == [0]
+    assert 'has 1 of the 2 classes' in problem and 'which are crcle, square' in problem
 
 
 def test_annotations_that_are_right():
@@ -648,8 +685,26 @@ def test_an_option_of_a_name_that_nobody_reads():
     }.items():
         with pytest.raises(UserError, match=says):
             merge_options(cfg, {option: 0})
-    merge_options(cfg, {'randomness.seed': 3, 'param_scheduler.1.end': 20})
+    merge_options(cfg, {'randomness.seed': 3, 'param_scheduler.1.end': 20, 'tta_model.type': 'X'})
     assert cfg.randomness.seed == 3 and cfg.param_scheduler[1].end == 20
+
+
+def test_an_option_of_a_folder_names_the_paths_below_it_too(capfd):
+    cfg = Config(
+        dict(
+            data_root='data/coco/',
+            base_lr=0.1,
+            val_dataloader=dict(dataset=dict(data_root='data/coco/')),
+            val_evaluator=dict(ann_file='data/coco/annotations/val.json'),
+            optim_wrapper=dict(optimizer=dict(lr=0.1)),
+        )
+    )
+    says = r'Write val_dataloader\.dataset\.data_root, and the paths below it: val_evaluator\.ann_file$'
+    with pytest.raises(UserError, match=says):
+        merge_options(cfg, {'data_root': 'other'})
+    merge_options(cfg, {'base_lr': 0.2})
+    said = ''.join(capfd.readouterr())
+    assert 'base_lr is a variable of the config. Unless code of your own reads it' in said
 
 
 def test_an_option_of_a_variable_that_is_in_the_config_already(tmp_path):

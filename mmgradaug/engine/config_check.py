@@ -2,10 +2,13 @@
 
 import difflib
 import inspect
+import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
+from mmengine.logging import print_log
 from mmengine.registry import DATASETS, HOOKS, OPTIMIZERS
 from mmengine.runner import Runner
 
@@ -34,6 +37,16 @@ ELSEWHERE = {
 }
 
 
+# Where what counts stands instead.
+COUNTS = {
+    'seed': ('randomness', 'seed'),
+    'deterministic': ('randomness', 'deterministic'),
+    'max_epochs': ('train_cfg', 'max_epochs'),
+    'total_epochs': ('train_cfg', 'max_epochs'),
+    'max_iters': ('train_cfg', 'max_iters'),
+}
+
+
 def problems_of(cfg: dict[str, Any], stages: Sequence[str] = ('train', 'val', 'test')) -> list[str]:
     """What is wrong with a config at its top, a sentence each that says what to write.
 
@@ -53,6 +66,7 @@ def problems_of(cfg: dict[str, Any], stages: Sequence[str] = ('train', 'val', 't
         *_annotations(cfg, stages),
         *_classes(cfg),
         *_datasets_keys(cfg),
+        *(_endless_epochs(cfg) if 'train' in stages else ()),
     ]
 
 
@@ -62,6 +76,15 @@ def _near_misses(cfg: dict[str, Any]) -> Iterator[str]:
         if key in KNOWN or callable(cfg[key]) or inspect.ismodule(cfg[key]):
             continue
         if key in ELSEWHERE and not _is_used(cfg, key):
+            if _counts(cfg, key) is not None:
+                # A variable whose uses were overridden, by --cfg-options for instance.
+                print_log(
+                    f'{key}={cfg[key]} at the top of the config is read by nobody: '
+                    f'{".".join(COUNTS[key])}={_counts(cfg, key)} counts',
+                    'current',
+                    logging.WARNING,
+                )
+                continue
             yield f'{key} at the top of the config is read by nobody: write {ELSEWHERE[key]}'
             continue
         plain = key.lower().replace('config', 'cfg')
@@ -87,6 +110,14 @@ def _is_used(cfg: dict[str, Any], key: str) -> bool:
     return cfg[key] is None or bool(copies_of(cfg, key, numbers_of_other_names=True))
 
 
+def _counts(cfg: dict[str, Any], key: str) -> Any:
+    """What counts in place of a top-level setting that nobody reads; None if nothing does."""
+    part: Any = cfg
+    for name in COUNTS.get(key, ('',)):
+        part = part.get(name) if hasattr(part, 'get') else None
+    return part
+
+
 def copies_of(cfg: dict[str, Any], key: str, numbers_of_other_names: bool = False) -> list[str]:
     """Where a variable's value stands in what MMEngine reads, as ``train_dataloader.dataset.pipeline``.
 
@@ -94,19 +125,40 @@ def copies_of(cfg: dict[str, Any], key: str, numbers_of_other_names: bool = Fals
         numbers_of_other_names: whether a number counts where its name is another one; it may be there by chance.
     """
 
-    def search(part: Any, path: tuple[str, ...]) -> Iterator[str]:
-        pairs: Any = part.items() if isinstance(part, dict) else ()
-        pairs = enumerate(part) if isinstance(part, (list, tuple)) else pairs
-        for name, each in pairs:
-            if each == value and type(each) is type(value) and (everywhere or name == key):
-                yield '.'.join((*path, str(name)))
-            else:
-                yield from search(each, (*path, str(name)))
-
     value = cfg[key]
     everywhere = isinstance(value, (dict, list, tuple, str)) or (
         numbers_of_other_names and not isinstance(value, bool)
     )
+    return _places(
+        cfg,
+        lambda name, each: (
+            each == value and type(each) is type(value) and (everywhere or name == key)
+        ),
+    )
+
+
+def built_from(cfg: dict[str, Any], key: str) -> list[str]:
+    """Where there are paths below the folder that a variable names, as ``val_evaluator.ann_file``."""
+    folder = cfg[key]
+    if not isinstance(folder, str) or not folder:
+        return []
+    start = f'{folder.rstrip("/")}/'
+    return _places(
+        cfg, lambda _, each: isinstance(each, str) and each.startswith(start) and each != folder
+    )
+
+
+def _places(cfg: dict[str, Any], is_one: Callable[[Any, Any], bool]) -> list[str]:
+    """Where in what MMEngine reads something stands, given its name and value."""
+
+    def search(part: Any, path: tuple[str, ...]) -> Iterator[str]:
+        pairs: Any = part.items() if isinstance(part, dict) else ()
+        for name, each in enumerate(part) if isinstance(part, (list, tuple)) else pairs:
+            if is_one(name, each):
+                yield '.'.join((*path, str(name)))
+            else:
+                yield from search(each, (*path, str(name)))
+
     return [*search({name: cfg[name] for name in cfg if name in KNOWN}, ())]
 
 
@@ -166,6 +218,24 @@ def _mixing(cfg: dict[str, Any]) -> Iterator[str]:
         yield f'{where} mixes labels: write data_preprocessor=dict(num_classes={number or "..."}, ...) too{of}'
 
 
+def _endless_epochs(cfg: dict[str, Any]) -> Iterator[str]:
+    """Epochs of a sampler that never ends, of which the first would go on for ever."""
+    loop = cfg.get('train_cfg') or {}
+    sampler = (cfg.get('train_dataloader') or {}).get('sampler') or {}
+    by_epoch = short_name(loop) == 'EpochBasedTrainLoop' or (
+        'type' not in loop and loop.get('by_epoch', True) and 'max_epochs' in loop
+    )
+    if by_epoch and isinstance(sampler, Mapping) and short_name(sampler) in ENDLESS:
+        yield (
+            f'train_cfg counts epochs, and an epoch of {short_name(sampler)} never ends: write '
+            "train_dataloader.sampler=dict(_delete_=True, type='DefaultSampler', shuffle=True), or "
+            'train_cfg=dict(by_epoch=False, max_iters=...)'
+        )
+
+
+ENDLESS = ('InfiniteSampler', 'MultiSourceSampler', 'GroupMultiSourceSampler')
+
+
 def _optimizer(cfg: dict[str, Any]) -> Iterator[str]:
     """An optimizer of which MMEngine says that None is not callable."""
     wrapper = cfg.get('optim_wrapper')
@@ -179,13 +249,22 @@ def _optimizer(cfg: dict[str, Any]) -> Iterator[str]:
 
 
 def _annotations(cfg: dict[str, Any], stages: Sequence[str]) -> Iterator[str]:
-    """Annotation files in JSON that are missing or cut off, of which readers say less or nothing."""
-    for name in (f'{stage}_dataloader' for stage in stages):
+    """Annotation files in JSON that are missing or cut off, of which readers say less or nothing, or of other data."""
+    for stage in stages:
+        name = f'{stage}_dataloader'
         dataset = (cfg.get(name) or {}).get('dataset') or {}
         given = dataset.get('ann_file') if isinstance(dataset, dict) else None
         if not isinstance(given, str) or '://' in given or not given.endswith('.json'):
             continue
         path = Path(dataset.get('data_root') or '', given)
+        metrics = cfg.get(f'{stage}_evaluator') or []
+        for metric in [metrics] if isinstance(metrics, Mapping) else metrics:
+            other = metric.get('ann_file') if isinstance(metric, Mapping) else None
+            if isinstance(other, str) and os.path.abspath(other) != os.path.abspath(path):
+                yield (
+                    f'{stage}_evaluator.ann_file={other} is not the file of {name}.dataset, {path}: the figures would '
+                    'be of other boxes. Write the same file in both'
+                )
         where = f'{name}.dataset.ann_file={given}'
         if not path.is_file():
             yield f'{where}: there is no file {path}. Write data_root and ann_file as they are on this machine'

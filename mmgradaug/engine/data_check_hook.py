@@ -1,6 +1,8 @@
 """Labels that mean the same in training, in testing and to the network, before anything is computed."""
 
+import json
 import math
+import mmap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Optional
@@ -118,9 +120,10 @@ class DataCheckHook(Hook):
             if words := left_out(dataset):
                 runner.logger.warning(words)
         if isinstance(runner._val_loop, BaseLoop):
-            yield from differing(
-                classes, _classes(runner.val_dataloader.dataset), 'training', 'val'
-            )
+            validation = runner.val_dataloader.dataset
+            yield from differing(classes, _classes(validation), 'training', 'val')
+            yield from wrong_categories(validation)
+        yield from wrong_categories(dataset)
         outputs = num_classes_of(runner.model)
         if classes is not None and outputs is not None and outputs != len(classes):
             empty = [name for name, count in (images_by_class(dataset) or {}).items() if not count]
@@ -147,7 +150,12 @@ class DataCheckHook(Hook):
         for name, loop in (('test', runner._test_loop), ('val', runner._val_loop)):
             if isinstance(loop, BaseLoop) and not isinstance(runner._train_loop, BaseLoop):
                 classes = _classes(loop.dataloader.dataset)
-                _refuse(list(differing(trained, classes, "the checkpoint's training", name)))
+                _refuse(
+                    [
+                        *differing(trained, classes, "the checkpoint's training", name),
+                        *wrong_categories(loop.dataloader.dataset),
+                    ]
+                )
         if runner._resume and isinstance(runner._train_loop, BaseLoop):
             classes = _classes(runner.train_dataloader.dataset)
             _refuse(list(differing(trained, classes, "the checkpoint's training", 'training')))
@@ -241,17 +249,61 @@ def impossible_topk(metrics: Sequence[Any], num_classes: int) -> Iterator[str]:
             )
 
 
+def wrong_categories(dataset: Any) -> Iterator[str]:
+    """Where labels of a COCO file are of other names than ``metainfo.classes``, in wrapped data sets too.
+
+    MMDetection numbers labels in the order of the file's categories, of those that ``metainfo.classes`` names.
+    """
+    for each in inner_datasets(dataset):
+        classes, file = _classes(each), getattr(each, 'ann_file', None)
+        if classes is None or getattr(each, 'cat_ids', None) is None:
+            continue
+        names = categories_of(Path(str(file)))
+        if names is None:
+            named = len(each.cat_ids)
+            has = f'{named} of the {len(classes)}' if named != len(classes) else None
+        else:
+            there = [name for name in names if name in classes]
+            if there == list(classes):
+                continue
+            has = f'{len(there)} of the {len(classes)}' if len(there) != len(classes) else None
+            if has is None:
+                yield (
+                    f'{file} has its categories in the order {_shown(there)}, in which labels are numbered, and '
+                    f'metainfo.classes is in the order {_shown(classes)}: write metainfo=dict(classes='
+                    f'{tuple(there)!r}) of training and validation, or bring the categories of the file into the '
+                    'other order'
+                )
+        if has:
+            known = f', which are {_shown(names)}' if names else ''
+            yield (
+                f'{file} has {has} classes of metainfo.classes ({_shown(classes)}): write the names that are '
+                f'in its categories{known}'
+            )
+
+
+def categories_of(file: Path) -> Optional[list[str]]:
+    """The names of a COCO file's categories in its order, without reading all of it; None if that cannot be told."""
+    if not file.is_file() or not file.stat().st_size:
+        return None
+    with file.open('rb') as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        place = data.find(b'"categories"')
+        while place >= 0:
+            start = data.find(b'[', place)
+            text = data[start : start + 2**22].decode(errors='replace') if start >= 0 else ''
+            try:
+                found, _ = json.JSONDecoder().raw_decode(text)
+                return [category['name'] for category in found]
+            except (ValueError, TypeError, KeyError):
+                place = data.find(b'"categories"', place + 1)
+    return None
+
+
 def wrong_annotations(dataset: Any, num_classes: Optional[int]) -> Iterator[str]:
     """What is wrong with the labels and boxes of a data set of MMEngine's kind; the first of each kind."""
     if not callable(getattr(dataset, 'get_data_info', None)):
         return
-    cat_ids, classes = getattr(dataset, 'cat_ids', None), _classes(dataset)
-    if cat_ids is not None and classes is not None and len(cat_ids) != len(classes):
-        yield (
-            f'{getattr(dataset, "ann_file", "the annotation file")} has {len(cat_ids)} of the '
-            f'{len(classes)} classes of metainfo.classes ({_shown(classes)}): write the names that are '
-            'in its categories'
-        )
+    classes = _classes(dataset)
     seen: set[str] = set()
     instances = 0
     is_detection = False

@@ -282,7 +282,7 @@ def equal_cost_items(items: Sequence[Item]) -> list[tuple[Item, Item, Item]]:
     Raises:
         UserError: there is no pair, or it is not clear which.
     """
-    gradaug_items = [item for item in items if _trains_by_gradaug(item)]
+    gradaug_items = [item for item in items if has_gradaug(item)]
     plain_items = [item for item in items if item not in gradaug_items]
     if any(item.row.key in ROWS for item in items):
         by_key = {item.key: item for item in gradaug_items}
@@ -296,6 +296,9 @@ def equal_cost_items(items: Sequence[Item]) -> list[tuple[Item, Item, Item]]:
                 if len(gradaug_items) == 1
                 else []
             )
+        own = [item for item in gradaug_items if item.row.key not in ROWS]
+        paired = [gradaug for _, gradaug in pairs]
+        pairs += [(_plain_of(item, plain_items), item) for item in own if item not in paired]
     else:
         pairs = [(_plain_of(gradaug, plain_items), gradaug) for gradaug in gradaug_items]
     if not pairs or any(plain is None for plain, _ in pairs):
@@ -327,6 +330,7 @@ def _plain_of(gradaug: Item, plain_items: Sequence[Item]) -> Optional[Item]:
     others = [settings_of(read_config(plain.base).to_dict()) for plain in plain_items]
     for candidates in (
         [p for p, other in zip(plain_items, others) if differ_in_gradaug_alone(own, other)],
+        [p for p, other in zip(plain_items, others) if differ_in_gradaug_alone(own, other, True)],
         [p for p in plain_items if p.key == gradaug.key.replace('gradaug', 'baseline')],
         [p for p in plain_items if _is_baseline(p)] or plain_items,
     ):
@@ -335,7 +339,7 @@ def _plain_of(gradaug: Item, plain_items: Sequence[Item]) -> Optional[Item]:
     return None
 
 
-def _trains_by_gradaug(item: Item) -> bool:
+def has_gradaug(item: Item) -> bool:
     """Before it is prepared."""
     if not item.base.is_file():
         return False
@@ -371,10 +375,22 @@ def stretch(item: Item, source: Item, times: float) -> None:
             options.append(f'{name}=[{",".join(str(scaled(each)) for each in value)}]')
         else:
             options.append(f'{name}={scaled(value)}')
+    for place, scheduler in _schedulers(source.cfg):
+        if short_name(scheduler).startswith('Exponential') and 'gamma' in scheduler:
+            options.append(f'{place}.gamma={scheduler["gamma"] ** (1 / times)!r}')
     item.config, item.metric = source.config, source.metric
     item.options = [*source.options, *options]
     item.cfg = type(source.cfg)(source.cfg.to_dict())
     merge(item.cfg, options)
+
+
+def _schedulers(cfg: Any) -> list[tuple[str, Any]]:
+    """Parameter schedulers by their place in a config: one, a list, or one for each optimizer."""
+    found = cfg.get('param_scheduler') or []
+    pairs: Any = enumerate(found) if isinstance(found, (list, tuple)) else found.items()
+    if isinstance(found, dict) and 'type' in found:
+        return [('param_scheduler', found)]
+    return [(f'param_scheduler.{key}', each) for key, each in pairs if isinstance(each, dict)]
 
 
 def _lengths(part: Any, path: str, names: 're.Pattern[str]') -> Iterator[tuple[str, Any]]:
@@ -383,7 +399,7 @@ def _lengths(part: Any, path: str, names: 're.Pattern[str]') -> Iterator[tuple[s
     for key, value in enumerate(part) if isinstance(part, (list, tuple)) else pairs:
         where, numbers = f'{path}.{key}', value if isinstance(value, (list, tuple)) else [value]
         are_numbers = all(
-            type(each) in (int, float) and 0 < each < float('inf') for each in numbers
+            type(each) in (int, float) and 1 <= each < float('inf') for each in numbers
         )
         if names.fullmatch(str(key)) and numbers and are_numbers:
             yield where, value

@@ -130,15 +130,15 @@ class Group:
                         return found.key
         plain = [k for k, runs in self.results.items() if _may_be_plain(k, runs)]
         if base in self.results and self.results[base][0].is_gradaug:
-            alike = [
-                k
-                for k in plain
-                if differ_in_gradaug_alone(
-                    self.results[base][0].settings, self.results[k][0].settings
-                )
-            ]
-            if len(alike) == 1:
-                return alike[0]
+            own = self.results[base][0].settings
+            for lengths_too in (False, True):
+                alike = [
+                    k
+                    for k in plain
+                    if differ_in_gradaug_alone(own, self.results[k][0].settings, lengths_too)
+                ]
+                if len(alike) == 1:
+                    return alike[0]
         namesake = base.replace('gradaug', 'baseline')
         if namesake in plain and 'baseline' in namesake:
             # With other settings too, none of which are this one's, it is not clear which to take.

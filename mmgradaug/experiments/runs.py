@@ -239,8 +239,9 @@ def train_all(
         try:
             add(runs)
             while True:
-                if not waiting and len(running) < jobs:
-                    add(more())
+                # Again and again: those that come may have been done before.
+                while not waiting and len(running) < jobs and (new := more()):
+                    add(new)
                 # Python drops an interrupt that comes in the middle of a destructor.
                 if asked_to_stop.is_set():
                     raise KeyboardInterrupt

@@ -14,6 +14,7 @@ DECISIVE = (
     'param_scheduler',
     'train_cfg',
     'custom_hooks',
+    'load_from',
 )
 # But for these within: speed, paths, repetitions, and how often validation looks.
 WITHOUT_EFFECT = {
@@ -43,19 +44,33 @@ def settings_of(config: dict[str, Any], world_size: int = 1) -> dict[str, Any]:
         {'train_dataloader.batch_size': 512}
     """
     found = dict(_leaves(config))
+    dataset = (config.get('train_dataloader') or {}).get('dataset') or {}
+    # Which weights and annotations, wherever they are on a machine. A resumed run has its own checkpoint there.
+    for key, file in (
+        ('load_from', None if config.get('resume') else config.get('load_from')),
+        ('train_dataloader.dataset.ann_file', dataset.get('ann_file')),
+    ):
+        found.pop(key, None)
+        if isinstance(file, str) and file:
+            found[key] = file.rsplit('/', 1)[-1]
     if BATCH in found:
         found[BATCH] *= world_size
     return found
 
 
-def differ_in_gradaug_alone(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether nothing else tells a GradAug training from a plain one, by what :func:`settings_of` gives."""
+def differ_in_gradaug_alone(
+    one: dict[str, Any], other: dict[str, Any], lengths_too: bool = False
+) -> bool:
+    """Whether nothing else tells a GradAug training from a plain one, by what :func:`settings_of` gives.
+
+    Args:
+        lengths_too: whether length and schedule may differ as well.
+    """
+    ignored = ['model.type', 'model.gradaug', 'custom_hooks']
+    if lengths_too:
+        ignored += ['train_cfg', 'param_scheduler']
     own, others = (
-        {
-            key: value
-            for key, value in settings.items()
-            if not key.startswith(('model.type', 'model.gradaug', 'custom_hooks'))
-        }
+        {key: value for key, value in settings.items() if not key.startswith(tuple(ignored))}
         for settings in (one, other)
     )
     return own == others

@@ -18,6 +18,7 @@ from .items import (
     Overlay,
     ask_for_metrics,
     equal_cost_items,
+    has_gradaug,
     prepare,
     read_overlay,
     select,
@@ -57,6 +58,7 @@ class Sweep:
         self.items = select(args.names, args.only)
         self.triples: list[Triple] = equal_cost_items(self.items) if args.equal_cost else []
         self._keep_names()
+        self._say_who_has_none()
         self.overlay: Optional[Overlay] = read_overlay(args.overlay)
         self.file = self.folder / SWEEP
         old = read_json(self.file) if self.file.is_file() else {}
@@ -92,6 +94,14 @@ class Sweep:
                     break
             else:
                 longer.partner = usual
+
+    def _say_who_has_none(self) -> None:
+        """Of a table's rows, whose baseline is made as expensive as its namesake with GradAug alone."""
+        paired = [gradaug.key for _, gradaug, _ in self.triples]
+        items = self.items if paired else []
+        others = [item.key for item in items if item.key not in paired and has_gradaug(item)]
+        if others:
+            print(f'No plain training is made as expensive as: {", ".join(others)}.')
 
     @property
     def seeds(self) -> range:

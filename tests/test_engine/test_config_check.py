@@ -30,6 +30,42 @@ def test_two_gradaug_hooks():
     assert not problems_of(Config(dict(custom_hooks=[HOOK, dict(type='EMAHook')])))
 
 
+def test_figures_of_other_boxes_than_the_images(tmp_path):
+    for name in ('a.json', 'b.json'):
+        (tmp_path / name).write_text('{}')
+
+    def problems(ann_file):
+        dataset = dict(type='CocoDataset', data_root=str(tmp_path), ann_file='a.json')
+        metrics = [dict(type='CocoMetric', ann_file=ann_file), dict(type='DumpResults')]
+        cfg = Config(dict(val_dataloader=dict(dataset=dataset), val_evaluator=metrics))
+        return problems_of(cfg, ['val'])
+
+    assert not problems(f'{tmp_path}/./a.json')
+    (problem,) = problems(str(tmp_path / 'b.json'))
+    assert 'b.json is not the file of val_dataloader.dataset' in problem
+
+
+def test_an_epoch_that_never_ends():
+    loader = dict(sampler=dict(type='InfiniteSampler'))
+    epochs, iterations = dict(by_epoch=True, max_epochs=3), dict(by_epoch=False, max_iters=3)
+    (problem,) = problems_of(Config(dict(train_dataloader=loader, train_cfg=epochs)))
+    assert "type='DefaultSampler', shuffle=True), or train_cfg=dict(by_epoch=False" in problem
+    assert not problems_of(Config(dict(train_dataloader=loader, train_cfg=iterations)))
+    loader['sampler']['type'] = 'DefaultSampler'
+    assert not problems_of(Config(dict(train_dataloader=loader, train_cfg=epochs)))
+
+
+def test_a_variable_whose_uses_are_overridden_is_told_and_not_refused(capfd):
+    cfg = Config(dict(max_epochs=30, train_cfg=dict(by_epoch=True, max_epochs=7)))
+    assert not problems_of(cfg)
+    said = ''.join(capfd.readouterr())
+    assert (
+        'max_epochs=30 at the top of the config is read by nobody: train_cfg.max_epochs=7' in said
+    )
+    (problem,) = problems_of(Config(dict(max_epochs=30, train_cfg=dict(by_epoch=True))))
+    assert 'write train_cfg=dict(by_epoch=True, max_epochs=...)' in problem
+
+
 def test_what_a_new_style_config_imports_is_no_setting(tmp_path):
     (tmp_path / 'new.py').write_text(
         'from mmengine.optim import OptimWrapper\n'

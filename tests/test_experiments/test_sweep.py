@@ -247,6 +247,28 @@ def test_each_gradaug_config_is_measured_by_the_plain_one_that_it_adds_to(
         assert f'{ours} is 1.0 points of top-1 above {plain} of the same length' in out
 
 
+def test_another_length_does_not_hide_which_plain_config_is_meant(tmp_path):
+    more = 'train_dataloader = dict(pipeline=1)\n'
+    for name, text in {
+        'baseline': PLAIN,
+        'cutmix': PLAIN + more,
+        'gradaug_cutmix': GRADAUG + more + 'train_cfg = dict(max_iters=10, val_interval=10)\n',
+    }.items():
+        (tmp_path / f'{name}.py').write_text(text)
+    items = select([str(path) for path in sorted(tmp_path.glob('*.py'))])
+    assert [[item.key for item in triple[:2]] for triple in equal_cost_items(items)] == [
+        ['cutmix', 'gradaug_cutmix']
+    ]
+    # One's own beside rows of a table.
+    rows = [f'configs/cifar/{name}_wrn28_10_cifar100.py' for name in ('baseline', 'gradaug')]
+    (tmp_path / 'mine.py').write_text(
+        f"_base_ = '{ROOT / rows[1]}'\nmodel = dict(gradaug=dict(num_subnets=1))\n"
+    )
+    pairs = [triple[:2] for triple in equal_cost_items(select([*rows, str(tmp_path / 'mine.py')]))]
+    assert [gradaug.key for _, gradaug in pairs] == ['gradaug_wrn28_10_cifar100', 'mine']
+    assert {plain.key for plain, _ in pairs} == {'baseline_wrn28_10_cifar100'}
+
+
 def test_a_training_at_equal_cost_keeps_its_name(tool, pair, tmp_path, capsys):
     half = tmp_path / 'half_a.py'
     half.write_text(GRADAUG + 'model["gradaug"]["every"] = 2\n')
@@ -280,6 +302,12 @@ def test_all_that_is_in_epochs_or_iterations_goes_with_the_length(tool, pair, tm
     cfg = item.cfg
     assert (cfg.train_cfg.val_begin, cfg.train_cfg.dynamic_intervals) == (12, [(38, 5)])
     assert (cfg.param_scheduler.periods, cfg.param_scheduler.restart_weights) == ([25, 25], [1, 1])
+    item.cfg.param_scheduler = [dict(type='ExponentialLR', gamma=0.9, begin=0.5)]
+    item.options.clear()
+    stretch(item, item, 2)
+    (scheduler,) = item.cfg.param_scheduler
+    assert (scheduler.gamma**2, scheduler.begin) == (pytest.approx(0.9), 0.5)
+    item.cfg = cfg
     ema, switch = cfg.custom_hooks
     assert (ema.begin_iter, ema.begin_epoch, ema.momentum, ema.interval) == (10, 0, 2, 2)
     assert (switch.schedule[0].action_epoch, switch.schedule[0].loss.weight) == (15, 3)
