@@ -20,8 +20,6 @@ METHODS = {
     'mixup-lr0.005': 'Mixup',
     'cutmix-lr0.005': 'CutMix',
     'gradaug-cutmix-lr0.005': 'GradAug, n = 3, with CutMix',
-    'late-lr0.005': 'GradAug, n = 1, second half',
-    'late-trivial-lr0.005': 'GradAug, n = 1, second half, with TrivialAugment',
     'economy-long': 'GradAug, economy',
     'gradaug-long': 'GradAug, n = 3',
     'economy-soft-long': 'GradAug, economy, soft labels',
@@ -47,8 +45,9 @@ def gains(text: str) -> list[Gain]:
         cells = [cell.strip() for cell in line.strip('|').split('|')]
         if line.startswith('## '):
             section = line[3:]
-        elif match := re.match(r'<!-- table \S+ (\w+) (\d+) ', line):
-            section = f'Fine-tuning, {DATASETS[match[1]]}, {int(match[2]):,} labels'
+        elif match := re.match(r'<!-- table (\S+) (\w+) (\d+) ', line):
+            section = f'Fine-tuning, {DATASETS[match[2]]}, {int(match[3]):,} labels'
+            section += ', counted' if '_cpu' in match[1] else ''
         elif match := re.match(r'<!-- detection \S+/(\w+)\.json ', line):
             section = f'Detector with a pretrained backbone, {match[1]}, box AP'
         elif not line.startswith('| ') or len(cells) < 4:

@@ -2,7 +2,7 @@
 #
 # Paper:    none; TrivialAugment is of arXiv:2103.10158.
 # Setting:  ours: that of baseline_efficientnet_lite0.py, and one random operation on each image.
-# Measured: not in this form. On CIFAR-10 at 64 px with 250 labels 55.9 +- 1.4 top-1, without it 53.6 +- 1.8
+# Measured: not in this form. On CIFAR-10 at 64 px with 250 labels 55.5 +- 0.9 top-1, without it 53.5 +- 1.2
 #           (5 seeds, docs/when_it_helps.md): the best of what was compared.
 # Hardware: any; an iteration costs what a plain one does.
 # Command:  mmgradaug train configs/finetune/trivial_efficientnet_lite0.py --cfg-options model.head.num_classes=3
