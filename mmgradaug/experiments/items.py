@@ -225,7 +225,12 @@ def prepare(
             merge(cfg, [*item.row.options, *chosen])
         except Exception as error:
             where = f'{short(item.base)}{" with the overlay" if overlay else ""}'
-            raise UserError(f'{where}: {error}') from error
+            hint = (
+                '. A new-style config, of imported classes, takes --cfg-options in place of --overlay'
+                if overlay and 'inheritance chain' in str(error)
+                else ''
+            )
+            raise UserError(f'{where}: {error}{hint}') from error
         own = {option.split('=')[0] for option in item.row.options}
         for option in chosen:
             if option.split('=')[0] in own:

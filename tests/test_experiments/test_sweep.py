@@ -381,6 +381,16 @@ def test_the_overlay_of_few_labels_leaves_each_method_as_it_is(tmp_path):
     assert '1,000 labels' in overlay.scale
 
 
+def test_a_new_style_config_takes_no_overlay(tmp_path):
+    (tmp_path / 'new.py').write_text(
+        'from torch.optim import SGD\noptim_wrapper = dict(optimizer=dict(type=SGD, lr=0.1))\n'
+    )
+    (tmp_path / 'small.py').write_text('x = 1\n')
+    overlay = read_overlay(tmp_path / 'small.py')
+    with pytest.raises(UserError, match=r'takes --cfg-options in place of --overlay$'):
+        prepare(select([str(tmp_path / 'new.py')]), overlay, [], tmp_path)
+
+
 def test_what_has_changed_is_trained_anew_only_if_asked(tool, pair, tmp_path, capsys):
     assert tool(*pair, '--seeds', 2) == 0
     assert tool(*pair, '--cfg-options', 'model.x=1') == 1
