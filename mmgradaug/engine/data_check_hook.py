@@ -252,40 +252,35 @@ def impossible_topk(metrics: Sequence[Any], num_classes: int) -> Iterator[str]:
 def wrong_categories(dataset: Any) -> Iterator[str]:
     """Where labels of a COCO file are of other names than ``metainfo.classes``, in wrapped data sets too.
 
-    MMDetection numbers labels in the order of the file's categories, of those that ``metainfo.classes`` names.
+    MMDetection numbers labels by ``cat_ids``, in the order of the file's categories that ``metainfo.classes`` names.
     """
     for each in inner_datasets(dataset):
         classes, file = _classes(each), getattr(each, 'ann_file', None)
         if classes is None or getattr(each, 'cat_ids', None) is None:
             continue
-        names = categories_of(Path(str(file)))
-        if names is None:
-            named = len(each.cat_ids)
-            has = f'{named} of the {len(classes)}' if named != len(classes) else None
-        else:
-            there = [name for name in names if name in classes]
-            if there == list(classes):
-                continue
-            has = f'{len(there)} of the {len(classes)}' if len(there) != len(classes) else None
-            if has is None:
-                yield (
-                    f'{file} has its categories in the order {_shown(there)}, in which labels are numbered, and '
-                    f'metainfo.classes is in the order {_shown(classes)}: write metainfo=dict(classes='
-                    f'{tuple(there)!r}) of training and validation, or bring the categories of the file into the '
-                    'other order'
-                )
-        if has:
-            known = f', which are {_shown(names)}' if names else ''
+        categories = categories_of(Path(str(file)))
+        if len(each.cat_ids) != len(classes):
+            known = f', which are {_shown([*categories.values()])}' if categories else ''
             yield (
-                f'{file} has {has} classes of metainfo.classes ({_shown(classes)}): write the names that are '
-                f'in its categories{known}'
+                f'{file} has {len(each.cat_ids)} of the {len(classes)} classes of metainfo.classes '
+                f'({_shown(classes)}): write the names that are in its categories{known}'
+            )
+            continue
+        names = [categories.get(number, '') for number in each.cat_ids]
+        # Other names altogether are a data set's own matter: LVIS's are spelt in another way.
+        if sorted(names) == sorted(classes) and names != list(classes):
+            yield (
+                f'{file} numbers labels in the order {_shown(names)}, that of its categories, and '
+                f'metainfo.classes is in the order {_shown(classes)}: write metainfo=dict(classes='
+                f'{tuple(names)!r}) of training and validation, or bring the categories of the file into the '
+                'other order'
             )
 
 
-def categories_of(file: Path) -> Optional[list[str]]:
-    """The names of a COCO file's categories in its order, without reading all of it; None if that cannot be told."""
+def categories_of(file: Path) -> dict[int, str]:
+    """A COCO file's categories, names by number, without reading all of it; none if that cannot be told."""
     if not file.is_file() or not file.stat().st_size:
-        return None
+        return {}
     with file.open('rb') as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
         place = data.find(b'"categories"')
         while place >= 0:
@@ -293,10 +288,10 @@ def categories_of(file: Path) -> Optional[list[str]]:
             text = data[start : start + 2**22].decode(errors='replace') if start >= 0 else ''
             try:
                 found, _ = json.JSONDecoder().raw_decode(text)
-                return [category['name'] for category in found]
+                return {category['id']: category['name'] for category in found}
             except (ValueError, TypeError, KeyError):
                 place = data.find(b'"categories"', place + 1)
-    return None
+    return {}
 
 
 def wrong_annotations(dataset: Any, num_classes: Optional[int]) -> Iterator[str]:
