@@ -112,6 +112,24 @@ def shakedrop() -> tuple[list[str], Rows]:
     return ['', 'top-1 here', 'to plain', 'to CutMix', 'in the **paper**'], rows
 
 
+def finetune_sweep() -> tuple[list[str], Rows]:
+    sweep = Sweep('finetune/sweep_cifar10_1000.json', network='efficientnet_lite0')
+    methods = {
+        'baseline': 'plain',
+        'equal_cost': 'plain, equal cost',
+        'gradaug': 'GradAug, economy',
+        'trivial': 'TrivialAugment',
+    }
+    rows = []
+    for method, label in methods.items():
+        runs = sweep.runs[sweep.key(method)]
+        cells = [label, f'{runs[0].iterations:,}', sweep.top1(method), str(len(runs))]
+        equal = sweep.to('equal_cost', method) if method == 'gradaug' else ''
+        rows.append([*cells, sweep.to('baseline', method), equal])
+    head = ['', 'iterations', 'top-1', 'seeds', 'to plain', 'to plain at equal cost']
+    return head, rows
+
+
 def figure2() -> tuple[list[str], Rows]:
     sweep = Sweep('small_scale/sweep.json', network='wrn28_10_cifar100')
     methods = {f'gradaug+num_subnets={n}': f'n = {n}' for n in (1, 2, 4)}
@@ -257,6 +275,7 @@ def step_time() -> tuple[list[str], Rows]:
 TABLES: dict[str, Callable[[], tuple[list[str], Rows]]] = {
     'small_scale': small_scale,
     'shakedrop': shakedrop,
+    'finetune_sweep': finetune_sweep,
     'figure2': figure2,
     'low_data_plain': low_data_plain,
     'low_data_augmented': low_data_augmented,
