@@ -1,5 +1,6 @@
 # Put on top of a config of configs/finetune/ by mmgradaug sweep --overlay: CIFAR-10 as class folders of images
-# (CIFAR10_FOLDER/train/cat/*.jpg and CIFAR10_FOLDER/test/...), 1,000 of them labelled, 2,000 test images, 700 iterations.
+# (CIFAR10_FOLDER/train/cat/*.jpg and CIFAR10_FOLDER/test/...), 1,000 of them labelled, 2,000 test images, 700
+# iterations.
 #
 # Every seed takes other labelled images. The pipelines are the config's; at 64 pixels: --cfg-options
 # train_dataloader.dataset.pipeline.1.scale=64 val_dataloader.dataset.pipeline.1.scale=64
