@@ -464,9 +464,9 @@ def test_labels_go_by_the_order_of_a_files_categories(tmp_path, wrapped):
 
     def problems(*names, classes=('circle', 'square')):
         file = tmp_path / 'coco.json'
-        # Somebody's own key first, in which the word stands too.
+        # Somebody's own key of the same name first.
         content = dict(
-            info=dict(description='has "categories": none'),
+            info=dict(categories='shapes'),
             images=[dict(id=1, file_name='1.png', height=9, width=9)],
             annotations=boxes,
             categories=[dict(id=i, name=name) for i, name in enumerate(names, 1)],
