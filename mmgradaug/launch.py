@@ -2,7 +2,6 @@
 
 import argparse
 import difflib
-import logging
 import os
 import pickle
 import sys
@@ -18,7 +17,6 @@ import torch.distributed as dist
 from mmengine.config import Config, DictAction
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader, Runner
 
 from .checkpoint import absence_of, weights_of
@@ -172,11 +170,10 @@ def merge_options(cfg: Config, options: dict[str, Any]) -> None:
         if not places and name in ('train_pipeline', 'val_pipeline', 'test_pipeline'):
             places = [f'{name.split("_")[0]}_dataloader.dataset.pipeline']
         if not places and name not in KNOWN and name not in READ_TOO:
-            print_log(
+            print(
                 f'--cfg-options {option}: {name} is a variable of the config. Unless code of your own reads it, this '
                 'changes nothing',
-                'current',
-                logging.WARNING,
+                flush=True,
             )
         if places:
             written = [place + option[len(name) :] for place in places]

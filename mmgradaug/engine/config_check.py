@@ -2,13 +2,11 @@
 
 import difflib
 import inspect
-import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-from mmengine.logging import print_log
 from mmengine.registry import DATASETS, HOOKS, OPTIMIZERS
 from mmengine.runner import Runner
 
@@ -78,11 +76,10 @@ def _near_misses(cfg: dict[str, Any]) -> Iterator[str]:
         if key in ELSEWHERE and not _is_used(cfg, key):
             if _counts(cfg, key) is not None:
                 # A variable whose uses were overridden, by --cfg-options for instance.
-                print_log(
+                print(
                     f'{key}={cfg[key]} at the top of the config is read by nobody: '
                     f'{".".join(COUNTS[key])}={_counts(cfg, key)} counts',
-                    'current',
-                    logging.WARNING,
+                    flush=True,
                 )
                 continue
             yield f'{key} at the top of the config is read by nobody: write {ELSEWHERE[key]}'

@@ -1,9 +1,8 @@
-"""What a sweep trains: rows of tables or configs by path, an overlay on top, options, equal cost."""
+"""What a sweep trains: rows of tables or configs by path, an overlay on top, options."""
 
 import ast
 import hashlib
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
@@ -14,17 +13,11 @@ from mmgradaug.files import UserError, short, write_whole
 from mmgradaug.resources import CONFIGS, find_config
 
 from .runs import read_config
-from .settings import differ_in_gradaug_alone, settings_of
-from .tables import EQUAL_COST, OTHER_COMMANDS, ROWS, TABLES, TOP1, Row
+from .tables import EQUAL_COST, OTHER_COMMANDS, TABLES, TOP1, Row
 
 OTHERS = 'configs'  # as a table's name: configs given by path
 # Overrides of these go to the models that have them alone; the longest first.
 METHOD_SETTINGS = ('model.gradaug.unlabelled', 'model.gradaug', 'model.mean_teacher')
-# What of a parameter scheduler is in epochs or iterations; of a hook begin_iter, switch_epoch, num_last_epochs, ...
-SCHEDULER_LENGTH = re.compile(
-    'begin|end|T_max|milestones|periods|step_size|total_iters|total_steps'
-)
-HOOK_LENGTH = re.compile('begin|end|milestones|(.+_)?(epoch|iter)s?')
 # Of datasets that draw their images: the seed of a run is theirs too.
 DATASET_SEEDS = ('label_seed', 'split_seed', 'image_seed')
 
@@ -276,137 +269,3 @@ def merge(cfg: Any, options: Sequence[str]) -> None:
     from mmgradaug.launch import merge_options, parse_options
 
     merge_options(cfg, parse_options(options))
-
-
-def equal_cost_items(items: Sequence[Item]) -> list[tuple[Item, Item, Item]]:
-    """Plain, GradAug and, not yet prepared, plain at equal cost.
-
-    Of a table a baseline, by its name, goes with the GradAug row of that name. Of one's own configs each with GradAug
-    goes with the plain one that differs in GradAug alone, else with its namesake, else with the one there is.
-
-    Raises:
-        UserError: there is no pair, or it is not clear which.
-    """
-    gradaug_items = [item for item in items if has_gradaug(item)]
-    plain_items = [item for item in items if item not in gradaug_items]
-    if any(item.row.key in ROWS for item in items):
-        by_key = {item.key: item for item in gradaug_items}
-        pairs: list[tuple[Optional[Item], Optional[Item]]] = []
-        for plain in (item for item in plain_items if _is_baseline(item)):
-            partner = plain.key.replace('baseline', 'gradaug')
-            pairs.append((plain, by_key.get(partner) or by_key.get(f'{partner}_imagenet')))
-        if not (pairs and all(gradaug for _, gradaug in pairs)):
-            pairs = (
-                [(_plain_of(gradaug_items[0], plain_items), gradaug_items[0])]
-                if len(gradaug_items) == 1
-                else []
-            )
-        own = [item for item in gradaug_items if item.row.key not in ROWS]
-        paired = [gradaug for _, gradaug in pairs]
-        pairs += [(_plain_of(item, plain_items), item) for item in own if item not in paired]
-    else:
-        pairs = [(_plain_of(gradaug, plain_items), gradaug) for gradaug in gradaug_items]
-    if not pairs or any(plain is None for plain, _ in pairs):
-        raise UserError(
-            '--equal-cost: which plain training is to be made as expensive as which GradAug training? '
-            f'Without GradAug: {_keys(plain_items)}. With it: {_keys(gradaug_items)}. Name one without it, '
-            'or call them X_baseline.py and X_gradaug.py; of a table let --only leave both in'
-        )
-    clear = [(plain, gradaug) for plain, gradaug in pairs if plain and gradaug]
-    several = len(clear) > len({plain.key for plain, _ in clear})
-    return [
-        (
-            plain,
-            gradaug,
-            Item(plain.row, list(plain.tables), plain=plain, partner=gradaug if several else None),
-        )
-        for plain, gradaug in clear
-    ]
-
-
-def _is_baseline(item: Item) -> bool:
-    """By its name; the folder of a config may be called baseline too."""
-    return 'baseline' in item.row.config.rsplit('/', 1)[-1]
-
-
-def _plain_of(gradaug: Item, plain_items: Sequence[Item]) -> Optional[Item]:
-    """What a GradAug training is measured by; None if it is not clear."""
-    own = settings_of(read_config(gradaug.base).to_dict())
-    others = [settings_of(read_config(plain.base).to_dict()) for plain in plain_items]
-    for candidates in (
-        [p for p, other in zip(plain_items, others) if differ_in_gradaug_alone(own, other)],
-        [p for p, other in zip(plain_items, others) if differ_in_gradaug_alone(own, other, True)],
-        [p for p in plain_items if p.key == gradaug.key.replace('gradaug', 'baseline')],
-        [p for p in plain_items if _is_baseline(p)] or plain_items,
-    ):
-        if len(candidates) == 1:
-            return candidates[0]
-    return None
-
-
-def has_gradaug(item: Item) -> bool:
-    """Before it is prepared."""
-    if not item.base.is_file():
-        return False
-    return trains_by_gradaug(read_config(item.base).get('model'))
-
-
-def _keys(items: Sequence[Item]) -> str:
-    return ', '.join(item.key for item in items) or 'none'
-
-
-def stretch(item: Item, source: Item, times: float) -> None:
-    """Prepare ``item`` as ``source`` with so many times its length: schedules, hooks and evaluations alike."""
-    unit, length = source.length
-    new = max(1, round(length * times))
-    options = [f'train_cfg.{"max_epochs" if unit == "epochs" else "max_iters"}={new}']
-    loop, times = source.cfg.train_cfg, new / length
-
-    def scaled(value: float) -> int:
-        return max(1, round(value * times))
-
-    # As many evaluations: otherwise the best of more of them would be compared.
-    options.append(f'train_cfg.val_interval={scaled(loop.get("val_interval", 1))}')
-    if loop.get('val_begin', 1) > 1:
-        options.append(f'train_cfg.val_begin={scaled(loop.val_begin)}')
-    if loop.get('dynamic_intervals'):
-        pairs = ','.join(f'({scaled(at)},{scaled(each)})' for at, each in loop.dynamic_intervals)
-        options.append(f'train_cfg.dynamic_intervals=[{pairs}]')
-    for name, value in [
-        *_lengths(source.cfg.get('param_scheduler'), 'param_scheduler', SCHEDULER_LENGTH),
-        *_lengths(source.cfg.get('custom_hooks'), 'custom_hooks', HOOK_LENGTH),
-    ]:
-        if isinstance(value, (list, tuple)):
-            options.append(f'{name}=[{",".join(str(scaled(each)) for each in value)}]')
-        else:
-            options.append(f'{name}={scaled(value)}')
-    for place, scheduler in _schedulers(source.cfg):
-        if short_name(scheduler).startswith('Exponential') and 'gamma' in scheduler:
-            options.append(f'{place}.gamma={scheduler["gamma"] ** (1 / times)!r}')
-    item.config, item.metric = source.config, source.metric
-    item.options = [*source.options, *options]
-    item.cfg = type(source.cfg)(source.cfg.to_dict())
-    merge(item.cfg, options)
-
-
-def _schedulers(cfg: Any) -> list[tuple[str, Any]]:
-    """Parameter schedulers by their place in a config: one, a list, or one for each optimizer."""
-    found = cfg.get('param_scheduler') or []
-    pairs: Any = enumerate(found) if isinstance(found, (list, tuple)) else found.items()
-    if isinstance(found, dict) and 'type' in found:
-        return [('param_scheduler', found)]
-    return [(f'param_scheduler.{key}', each) for key, each in pairs if isinstance(each, dict)]
-
-
-def _lengths(part: Any, path: str, names: 're.Pattern[str]') -> Iterator[tuple[str, Any]]:
-    """What of a config is in epochs or iterations: settings with these names, numbers or lists of numbers."""
-    pairs: Any = part.items() if isinstance(part, dict) else ()
-    for key, value in enumerate(part) if isinstance(part, (list, tuple)) else pairs:
-        where, numbers = f'{path}.{key}', value if isinstance(value, (list, tuple)) else [value]
-        are_numbers = all(
-            type(each) in (int, float) and 1 <= each < float('inf') for each in numbers
-        )
-        if names.fullmatch(str(key)) and numbers and are_numbers:
-            yield where, value
-        else:
-            yield from _lengths(value, where, names)

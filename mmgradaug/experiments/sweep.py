@@ -12,18 +12,8 @@ from typing import Any, Optional
 from mmgradaug.files import UserError, read_json, short, write_json
 from mmgradaug.grids import Grid, show
 
-from .items import (
-    DATASET_SEEDS,
-    Item,
-    Overlay,
-    ask_for_metrics,
-    equal_cost_items,
-    has_gradaug,
-    prepare,
-    read_overlay,
-    select,
-    stretch,
-)
+from .equal_cost import equal_cost_items, has_gradaug, stretch
+from .items import DATASET_SEEDS, Item, Overlay, ask_for_metrics, prepare, read_overlay, select
 from .reading import SWEEP, read_work_dirs
 from .runs import REQUEST, Run, cost_ratio, remove, train_all, usable_cpus
 from .summary import summary, verdicts

@@ -10,13 +10,8 @@ from command_line import ROOT, exit_code, mmgradaug, run_mmgradaug
 from made_up_runs import GRADAUG, PLAIN, TRAINER
 
 from mmgradaug.experiments import runs, sweep
-from mmgradaug.experiments.items import (
-    equal_cost_items,
-    prepare,
-    read_overlay,
-    select,
-    stretch,
-)
+from mmgradaug.experiments.equal_cost import equal_cost_items, stretch
+from mmgradaug.experiments.items import prepare, read_overlay, select
 from mmgradaug.files import UserError
 
 BY_EPOCH = """
