@@ -35,6 +35,8 @@ ELSEWHERE = {
 }
 
 
+# Samplers that go on for ever.
+ENDLESS = ('InfiniteSampler', 'MultiSourceSampler', 'GroupMultiSourceSampler')
 # Where what counts stands instead.
 COUNTS = {
     'seed': ('randomness', 'seed'),
@@ -228,9 +230,6 @@ def _endless_epochs(cfg: dict[str, Any]) -> Iterator[str]:
             "train_dataloader.sampler=dict(_delete_=True, type='DefaultSampler', shuffle=True), or "
             'train_cfg=dict(by_epoch=False, max_iters=...)'
         )
-
-
-ENDLESS = ('InfiniteSampler', 'MultiSourceSampler', 'GroupMultiSourceSampler')
 
 
 def _optimizer(cfg: dict[str, Any]) -> Iterator[str]:

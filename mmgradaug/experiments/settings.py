@@ -14,7 +14,6 @@ DECISIVE = (
     'param_scheduler',
     'train_cfg',
     'custom_hooks',
-    'load_from',
 )
 # But for these within: speed, paths, repetitions, and how often validation looks.
 WITHOUT_EFFECT = {
@@ -50,7 +49,6 @@ def settings_of(config: dict[str, Any], world_size: int = 1) -> dict[str, Any]:
         ('load_from', None if config.get('resume') else config.get('load_from')),
         ('train_dataloader.dataset.ann_file', dataset.get('ann_file')),
     ):
-        found.pop(key, None)
         if isinstance(file, str) and file:
             found[key] = file.rsplit('/', 1)[-1]
     if BATCH in found:
