@@ -63,6 +63,7 @@ class Task:
 TASKS = {
     # The paper's schedule of WRN on CIFAR (Section 4.2), made short.
     'cifar10': Task((250, 1000), (False, True), 16, 2, 64, 500, (32, 28, 24)),
+    'cifar10wide': Task((250, 1000), (False, True), 16, 4, 64, 500, (32, 28, 24)),
     # The quick start's setting.
     'digits': Task((100,), (False,), 16, 1, 25, 200, (16, 14, 12)),
 }
@@ -531,7 +532,7 @@ def column(setting: Setting, groups: dict[str, Group]) -> str:
     )
 
 
-NAMES = {'cifar10': 'CIFAR-10', 'digits': 'digits'}
+NAMES = {'cifar10': 'CIFAR-10', 'cifar10wide': 'CIFAR-10 (WRN-16-4)', 'digits': 'digits'}
 
 
 def tables(data: dict[str, Any]) -> str:

@@ -102,13 +102,15 @@ METHODS: dict[str, dict[str, Any]] = {
     'mixup-alpha1': dict(mix='mixup', mix_alpha=1.0),
     'plain-short': dict(cost=0.36),
     'plain-long': dict(cost=2.0),
+    'trivial-long': dict(augment='trivial', cost=2.0),
+    'economy-long': dict(_GRADAUG, n=1, every=2, cost=2.0),
     'gradaug-long': dict(_GRADAUG, cost=2.0),
 }
 # Each at two learning rates: the tuning that every method gets.
 MAIN = [
     'plain', 'trivial', 'mixup', 'cutmix', 'gradaug', 'gradaug-cutmix', 'gradaug-trivial', 'economy', 'economy-trivial',
     'economy-alpha0.8', 'economy-scales', 'economy-widths', 'late', 'late-trivial', 'gradaug-n1',
-    'plain-short', 'plain-long', 'gradaug-long',
+    'plain-short', 'plain-long', 'trivial-long', 'economy-long', 'gradaug-long',
 ]  # fmt: skip
 METHODS.update({f'{name}-lr0.005': dict(METHODS[name], lr=0.005) for name in MAIN})
 

@@ -56,6 +56,13 @@ def trains_by_gradaug(model: Optional[Mapping[str, Any]]) -> bool:
     return bool(gradaug) and gradaug.get('num_subnets') != 0
 
 
+def counts_epochs(loop: Mapping[str, Any]) -> bool:
+    """Whether a ``train_cfg`` is of epochs, and not of iterations."""
+    if 'type' in loop:
+        return 'EpochBasedTrainLoop' in short_name(loop)
+    return bool(loop) and loop.get('by_epoch', True)
+
+
 def short_name(part: Union[Mapping[str, Any], type, str]) -> str:
     """A type's own name, in whatever way it is written: without scope and path; '' where there is none.
 

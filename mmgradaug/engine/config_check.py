@@ -11,7 +11,7 @@ from mmengine.registry import DATASETS, HOOKS, OPTIMIZERS
 from mmengine.runner import Runner
 
 from mmgradaug.checkpoint import absence_of
-from mmgradaug.config_types import class_of, default_scope, short_name
+from mmgradaug.config_types import class_of, counts_epochs, default_scope, short_name
 
 # What MMEngine reads at the top of a config.
 KNOWN = {
@@ -221,10 +221,7 @@ def _endless_epochs(cfg: dict[str, Any]) -> Iterator[str]:
     """Epochs of a sampler that never ends, of which the first would go on for ever."""
     loop = cfg.get('train_cfg') or {}
     sampler = (cfg.get('train_dataloader') or {}).get('sampler') or {}
-    by_epoch = short_name(loop) == 'EpochBasedTrainLoop' or (
-        'type' not in loop and loop.get('by_epoch', True) and 'max_epochs' in loop
-    )
-    if by_epoch and isinstance(sampler, Mapping) and short_name(sampler) in ENDLESS:
+    if counts_epochs(loop) and isinstance(sampler, Mapping) and short_name(sampler) in ENDLESS:
         yield (
             f'train_cfg counts epochs, and an epoch of {short_name(sampler)} never ends: write '
             "train_dataloader.sampler=dict(_delete_=True, type='DefaultSampler', shuffle=True), or "

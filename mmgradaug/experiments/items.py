@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-from mmgradaug.config_types import short_name, trains_by_gradaug
+from mmgradaug.config_types import counts_epochs, short_name, trains_by_gradaug
 from mmgradaug.evaluation.main_metric import main_metric
 from mmgradaug.files import UserError, short, write_whole
 from mmgradaug.resources import CONFIGS, find_config
@@ -82,10 +82,7 @@ class Item:
     def length(self) -> tuple[str, int]:
         """'epochs' or 'iterations', and how many."""
         loop = self.cfg.train_cfg
-        by_epoch = 'EpochBasedTrainLoop' in str(loop.get('type', '')) or (
-            'type' not in loop and loop.get('by_epoch', True)
-        )
-        name, key = ('epochs', 'max_epochs') if by_epoch else ('iterations', 'max_iters')
+        name, key = ('epochs', 'max_epochs') if counts_epochs(loop) else ('iterations', 'max_iters')
         if key not in loop:
             raise UserError(f'{short(self.base)}: its train_cfg has no {key}')
         return name, loop[key]
