@@ -1,4 +1,4 @@
-"""Which class a config means, in whatever way its ``type`` is written."""
+"""What a config means, in whatever way it is written: of which class its parts are, in what it counts."""
 
 import re
 from collections.abc import Mapping
@@ -61,6 +61,18 @@ def counts_epochs(loop: Mapping[str, Any]) -> bool:
     if 'type' in loop:
         return 'EpochBasedTrainLoop' in short_name(loop)
     return bool(loop) and loop.get('by_epoch', True)
+
+
+def lower_is_better(name: str, cfg: Optional[Mapping[str, Any]] = None) -> bool:
+    """Whether a metric is of losses or errors, by what the checkpoint hook is told of it, else by its name."""
+    hook = ((cfg or {}).get('default_hooks') or {}).get('checkpoint') or {}
+    names, rules = hook.get('save_best'), hook.get('rule')
+    names = [names] if isinstance(names, str) else list(names or [])
+    rules = [rules] * len(names) if isinstance(rules, str) else list(rules or [])
+    said = dict(zip(names, rules))
+    if name in said:
+        return said[name] == 'less'
+    return 'loss' in name or 'error' in name or name.endswith('mMR')
 
 
 def short_name(part: Union[Mapping[str, Any], type, str]) -> str:

@@ -43,12 +43,26 @@ TRAINING_HOOKS = dict(
 READ_TOO = ('tta_model', 'tta_pipeline', 'strategy')
 
 
+class Options(DictAction):
+    """MMEngine's KEY=VALUE, from which it would take white space in silence: 'my runs' would be 'myruns'."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        for option in values or ():
+            text = option.partition('=')[2].strip()
+            if text[:1] not in '[(' and ' ' in text:
+                raise UserError(
+                    f'--cfg-options {option!r}: MMEngine takes white space out of values. Write this one into the '
+                    'config, or use a path without'
+                )
+        super().__call__(parser, namespace, values, option_string)
+
+
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--work-dir', help='where logs and checkpoints go')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=Options,
         metavar='KEY=VALUE',
         help='override settings of the config, e.g. --cfg-options train_dataloader.batch_size=128 '
         'model.gradaug.min_width=0.8; a list as key="[a,b]", without white space',
@@ -112,6 +126,12 @@ def read_config(config: Path) -> Config:
     """
     try:
         return Config.fromfile(config)
+    except TypeError as error:
+        if 'base config' not in str(error):
+            raise
+        raise UserError(
+            f'{config} cannot be read:\n  {error}'
+        ) from error  # MMEngine says what to write
     except (SyntaxError, FileNotFoundError, ImportError) as error:
         root: BaseException = error
         while type(root) is ImportError and (root.__cause__ or root.__context__):
@@ -212,7 +232,7 @@ def _paths_to(name: str, part: Any, path: tuple[str, ...] = ()) -> Iterator[str]
 def parse_options(options: Sequence[str]) -> dict[str, Any]:
     """KEY=VALUE, as ``--cfg-options`` takes them, for ``Config.merge_from_dict``."""
     parser = argparse.ArgumentParser()
-    parser.add_argument('--cfg-options', nargs='*', action=DictAction)
+    parser.add_argument('--cfg-options', nargs='*', action=Options)
     return parser.parse_args(['--cfg-options', *options]).cfg_options or {}
 
 

@@ -16,6 +16,7 @@ from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
 
+from mmgradaug.config_types import lower_is_better
 from mmgradaug.files import write_json
 from mmgradaug.iteration_time import seconds_per_iteration
 from mmgradaug.registry import HOOKS
@@ -216,7 +217,7 @@ def best_of(evaluations: list[dict[str, Any]]) -> dict[str, float]:
         for name, value in evaluation['metrics'].items():
             if value is None:
                 continue
-            choose = min if 'loss' in name or 'error' in name else max
+            choose = min if lower_is_better(name) else max
             best[name] = choose(best.get(name, value), value)
     return best
 

@@ -4,12 +4,12 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Optional
 
-from mmgradaug.config_types import short_name, trains_by_gradaug
+from mmgradaug.config_types import short_name
 from mmgradaug.files import UserError
 
-from .items import Item, merge
+from .items import Item, has_gradaug, merge
 from .runs import read_config
-from .settings import differ_in_gradaug_alone, settings_of
+from .settings import differ_in_gradaug_alone, have_the_same_data, settings_of
 from .tables import ROWS
 
 # What of a parameter scheduler is in epochs or iterations; of a hook begin_iter, switch_epoch, num_last_epochs, ...
@@ -17,6 +17,8 @@ SCHEDULER_LENGTH = re.compile(
     'begin|end|T_max|milestones|periods|step_size|total_iters|total_steps'
 )
 HOOK_LENGTH = re.compile('begin|end|milestones|(.+_)?(epoch|iter)s?')
+# TOOD's initial_epoch; iterations within a model are other ones.
+MODEL_LENGTH = re.compile('.+_epochs?')
 
 
 def equal_cost_items(items: Sequence[Item]) -> list[tuple[Item, Item, Item]]:
@@ -73,7 +75,9 @@ def _is_baseline(item: Item) -> bool:
 def _plain_of(gradaug: Item, plain_items: Sequence[Item]) -> Optional[Item]:
     """What a GradAug training is measured by; None if it is not clear."""
     own = settings_of(read_config(gradaug.base).to_dict())
-    others = [settings_of(read_config(plain.base).to_dict()) for plain in plain_items]
+    settings = [settings_of(read_config(plain.base).to_dict()) for plain in plain_items]
+    alike = [i for i, other in enumerate(settings) if have_the_same_data(own, other)]
+    plain_items, others = [plain_items[i] for i in alike], [settings[i] for i in alike]
     for candidates in (
         [p for p, other in zip(plain_items, others) if differ_in_gradaug_alone(own, other)],
         [p for p, other in zip(plain_items, others) if differ_in_gradaug_alone(own, other, True)],
@@ -83,13 +87,6 @@ def _plain_of(gradaug: Item, plain_items: Sequence[Item]) -> Optional[Item]:
         if len(candidates) == 1:
             return candidates[0]
     return None
-
-
-def has_gradaug(item: Item) -> bool:
-    """Before it is prepared."""
-    if not item.base.is_file():
-        return False
-    return trains_by_gradaug(read_config(item.base).get('model'))
 
 
 def _keys(items: Sequence[Item]) -> str:
@@ -107,7 +104,8 @@ def stretch(item: Item, source: Item, times: float) -> None:
         return max(1, round(value * times))
 
     # As many evaluations: otherwise the best of more of them would be compared.
-    options.append(f'train_cfg.val_interval={scaled(loop.get("val_interval", 1))}')
+    usual = 1 if unit == 'epochs' else 1000  # MMEngine's
+    options.append(f'train_cfg.val_interval={scaled(loop.get("val_interval", usual))}')
     if loop.get('val_begin', 1) > 1:
         options.append(f'train_cfg.val_begin={scaled(loop.val_begin)}')
     if loop.get('dynamic_intervals'):
@@ -116,6 +114,8 @@ def stretch(item: Item, source: Item, times: float) -> None:
     for name, value in [
         *_lengths(source.cfg.get('param_scheduler'), 'param_scheduler', SCHEDULER_LENGTH),
         *_lengths(source.cfg.get('custom_hooks'), 'custom_hooks', HOOK_LENGTH),
+        *_lengths(source.cfg.get('default_hooks'), 'default_hooks', HOOK_LENGTH),
+        *_lengths(source.cfg.get('model'), 'model', MODEL_LENGTH),
     ]:
         if isinstance(value, (list, tuple)):
             options.append(f'{name}=[{",".join(str(scaled(each)) for each in value)}]')

@@ -13,7 +13,7 @@ from mmgradaug.files import UserError, short, write_whole
 from mmgradaug.resources import CONFIGS, find_config
 
 from .runs import read_config
-from .tables import EQUAL_COST, OTHER_COMMANDS, TABLES, TOP1, Row
+from .tables import EQUAL_COST, OTHER_COMMANDS, TABLES, TOP1, Row, own_key
 
 OTHERS = 'configs'  # as a table's name: configs given by path
 # Overrides of these go to the models that have them alone; the longest first.
@@ -153,7 +153,8 @@ def _row_of(path: Path) -> Row:
         if not row.options and (CONFIGS / row.config).resolve() == path:
             return row
     name = str(path.relative_to(CONFIGS)) if path.is_relative_to(CONFIGS) else str(path)
-    return Row(path.stem, name, '', '')
+    key = own_key(path)
+    return Row(key, name, '', '', name=key)
 
 
 def read_overlay(file: Optional[Path]) -> Optional[Overlay]:
@@ -211,6 +212,11 @@ def prepare(
                 write_whole(item.config, text)
         try:
             cfg = read_config(item.config)
+            if overlay and trains_by_gradaug(cfg.get('model')) and not has_gradaug(item):
+                raise ValueError(
+                    'model.gradaug makes GradAug of a plain training. Leave it out: as --cfg-options it goes to the '
+                    'models with GradAug alone'
+                )
             chosen = [o for o in options if concerns(o, cfg.get('model'))]
             merge(cfg, [*item.row.options, *chosen])
         except Exception as error:
@@ -236,6 +242,13 @@ def prepare(
         checkpoint = hooks.get('checkpoint')
         if checkpoint and 'max_keep_ckpts' not in checkpoint:
             item.options.append('default_hooks.checkpoint.max_keep_ckpts=2')
+
+
+def has_gradaug(item: Item) -> bool:
+    """By its config, without overlay and options."""
+    if not item.base.is_file():
+        return False
+    return trains_by_gradaug(read_config(item.base).get('model'))
 
 
 def ask_for_metrics(items: Sequence[Item]) -> None:

@@ -9,11 +9,12 @@ from typing import Any
 from mmgradaug.files import UserError, read_json, short
 from mmgradaug.launch import parse_options
 from mmgradaug.resources import CONFIGS
+from mmgradaug.wrapped_datasets import inner_configs
 
 from .results import OTHER, OWN, PAPER, SMALL, Found, Group, Result
 from .runs import RECORD, REQUEST, problem_of, read_config
-from .settings import BATCH, WITHOUT_EFFECT, settings_of
-from .tables import EQUAL_COST, METRICS, ROWS, TOP1, TOP5, Row
+from .settings import BATCH, FOLDERS, WITHOUT_EFFECT, folder_name, settings_of
+from .tables import EQUAL_COST, ROWS, TOP1, TOP5, Row, metric_of, own_key
 
 SWEEP = 'sweep.json'  # beside the runs of a sweep: what they share
 LARGEST = 50_000_000  # bytes; annotations of data sets are JSON too
@@ -93,7 +94,8 @@ def _add_run(file: Path, record: dict[str, Any], found: Found) -> None:
     result = result_of(record, request, folder)
     facts = [(f'{result.label}, seed {result.seed}', _circumstances(record))]
     shared: dict[str, Any] = {}
-    place = describe(result.config)  # runs of one network and data are shown together
+    # Runs of one network and data are shown together.
+    place = f'{describe(result.config)} {result.settings.get(FOLDERS)}'
     if request:
         work_dir = folder.parents[2]
         shared = read_json(work_dir / SWEEP) if (work_dir / SWEEP).is_file() else {}
@@ -163,7 +165,7 @@ def result_of(record: dict[str, Any], request: dict[str, Any], folder: Path) -> 
     """A run's record in the units of the tables."""
     config = record['config']
     file = Path(record['config_file'] or folder.name)
-    key = request.get('key') or _key_of(file.stem, config)
+    key = request.get('key') or _key_of(file, config)
     row = ROWS.get(key)
     label = request.get('label') or (row.label if row else key)
     status = 'done' if record['status'] == 'done' else _progress(record)
@@ -202,7 +204,7 @@ def result_of(record: dict[str, Any], request: dict[str, Any], folder: Path) -> 
 
 
 def scaled(name: str, value: float) -> float:
-    return METRICS[name].factor * value if name in METRICS else value
+    return metric_of(name).factor * value
 
 
 def _progress(record: dict[str, Any]) -> str:
@@ -216,13 +218,13 @@ def _circumstances(record: dict[str, Any]) -> str:
     return f'{record["world_size"]} x {record["device"]}; {versions}; commit {commit}{dirty}'
 
 
-def _key_of(stem: str, config: dict[str, Any]) -> str:
+def _key_of(file: Path, config: dict[str, Any]) -> str:
     """The key of the row that a config trains: rows that share a file are told apart by options."""
-    rows = [row for row in ROWS.values() if Path(row.config).stem == stem]
+    rows = [row for row in ROWS.values() if file.as_posix().endswith(f'configs/{row.config}')]
     for row in sorted(rows, key=lambda row: -len(row.options)):
         if all(_at(config, k) == v for k, v in parse_options(row.options).items()):
             return row.key
-    return stem
+    return own_key(file)
 
 
 def _at(config: Any, key: str) -> Any:
@@ -288,7 +290,8 @@ def differences(result: Result, row: Row) -> list[tuple[str, str, str]]:
     if not wanted_config:
         return [(f'configs/{row.config}', 'not compared', 'missing here')]
     trained, wanted = dict(result.settings), settings_of(wanted_config)
-    for values in (trained, wanted):  # the same images, read from a folder
+    for values in (trained, wanted):  # the same images, wherever they lie, and read from a folder
+        values.pop(FOLDERS, None)
         for key, value in values.items():
             if key.endswith('dataset.type') and value == 'mmgradaug.ImageFolder':
                 values[key] = f'CIFAR{values.get("data_preprocessor.num_classes")}'
@@ -322,7 +325,7 @@ def describe(config: dict[str, Any], with_length: bool = False) -> str:
         return ''
     model = config.get('model') or {}
     loader = config.get('train_dataloader') or {}
-    parts = [_described(model.get('backbone') or {}), _described(_data_of(config))]
+    parts = [_described(model.get('backbone') or {}), _described_data(config)]
     if with_length:
         loop = config.get('train_cfg') or {}
         parts.append(f'{loader.get("batch_size")} images an iteration and process')
@@ -332,11 +335,14 @@ def describe(config: dict[str, Any], with_length: bool = False) -> str:
     return ', '.join(parts)
 
 
-def _data_of(config: dict[str, Any]) -> dict[str, Any]:
-    dataset = (config.get('train_dataloader') or {}).get('dataset') or {}
-    while isinstance(dataset.get('dataset'), dict):  # one that repeats another, for instance
-        dataset = dataset['dataset']
-    return dataset
+def _described_data(config: dict[str, Any]) -> str:
+    """Of one's own folder with its name: 'CustomDataset of flowers'."""
+    dataset = inner_configs((config.get('train_dataloader') or {}).get('dataset') or {})[0]
+    text, folder = _described(dataset), folder_name(dataset)
+    name, *rest = text.split(' (', 1)
+    if not folder or folder.lower().rstrip('s') in name.lower():  # 'data/cifar10' of CIFAR10
+        return text
+    return ' ('.join([f'{name} of {folder}', *rest])
 
 
 def _described(part: dict[str, Any]) -> str:
@@ -355,7 +361,7 @@ def _title(group: Group) -> str:
         return "The paper's setting"
     config = next(iter(group.results.values()))[0].config
     if config and group.sentence.startswith(describe(config)):
-        parts = [config['model'].get('backbone') or {}, _data_of(config)]
-        return ' on '.join(_described(part).split(' (')[0] for part in parts)
+        parts = [_described(config['model'].get('backbone') or {}), _described_data(config)]
+        return ' on '.join(part.split(' (')[0] for part in parts)
     first = group.sentence.split('. ')[0].rstrip('.')
     return first if len(first) <= 90 else f'{first[:87]}...'

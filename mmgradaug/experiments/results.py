@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-from mmgradaug.config_types import trains_by_gradaug
+from mmgradaug.config_types import lower_is_better, trains_by_gradaug
 from mmgradaug.files import short
 
-from .settings import differ_in_gradaug_alone, settings_of
+from .settings import differ_in_gradaug_alone, have_the_same_data, settings_of
 from .tables import EQUAL_COST, METRICS, TABLES, baseline_of
 
 SMALL = 'small scale: not comparable with the paper'
@@ -128,9 +128,13 @@ class Group:
                 if row.key == base and (found := baseline_of(row, table)) is not None:
                     if found.key in self.results:
                         return found.key
-        plain = [k for k, runs in self.results.items() if _may_be_plain(k, runs)]
-        if base in self.results and self.results[base][0].is_gradaug:
-            own = self.results[base][0].settings
+        own = self.results[base][0].settings if base in self.results else None
+        plain = [
+            k
+            for k, runs in self.results.items()
+            if _may_be_plain(k, runs) and (own is None or have_the_same_data(own, runs[0].settings))
+        ]
+        if own is not None and self.results[base][0].is_gradaug:
             for lengths_too in (False, True):
                 alike = [
                     k
@@ -223,7 +227,8 @@ def difference(
         return Difference(means[0] - means[1], None, 0, 0)
     count = len(pairs)
     error = statistics.stdev(pairs) / math.sqrt(count) if count > 1 else None
-    return Difference(statistics.fmean(pairs), error, count, sum(d > 0 for d in pairs))
+    sign = -1 if lower_is_better(metric, ours[0].config) else 1
+    return Difference(statistics.fmean(pairs), error, count, sum(sign * d > 0 for d in pairs))
 
 
 def mean_curve(curves: Sequence[Points]) -> list[tuple[int, float, float]]:

@@ -188,6 +188,11 @@ def problem_of(record: dict[str, Any]) -> str:
         not evaluations or evaluations[-1]['iteration'] != record['max_iters']
     ):
         return 'training left no final evaluation'
+    if record['status'] == 'done' and not evaluations[-1]['metrics']:
+        return (
+            'the final evaluation has no figures, as in MMDetection where a detector finds nothing at all: train '
+            'for longer, or with another learning rate'
+        )
     return ''
 
 

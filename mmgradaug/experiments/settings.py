@@ -1,7 +1,11 @@
 """What of a config decides over a training's result."""
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
+
+from mmgradaug.config_types import short_name
+from mmgradaug.wrapped_datasets import inner_configs
 
 # What decides over a result; the rest of a config is logging, or where things lie.
 DECISIVE = (
@@ -29,6 +33,12 @@ WITHOUT_EFFECT = {
     *('download', 'backend_args', 'val_interval', 'val_begin'),
 }
 BATCH = 'train_dataloader.batch_size'
+# Which images and annotations, wherever they lie on a machine.
+FOLDERS, ANNOTATIONS = 'train_dataloader.dataset.data_root', 'train_dataloader.dataset.ann_file'
+# Folders of no name of their own.
+GENERAL = re.compile(
+    r'|\.+|data|datasets?|annotations?|images?|imgs|(train|val|test|trainval)\d*', re.IGNORECASE
+)
 
 
 def settings_of(config: dict[str, Any], world_size: int = 1) -> dict[str, Any]:
@@ -44,16 +54,37 @@ def settings_of(config: dict[str, Any], world_size: int = 1) -> dict[str, Any]:
     """
     found = dict(_leaves(config))
     dataset = (config.get('train_dataloader') or {}).get('dataset') or {}
-    # Which weights and annotations, wherever they are on a machine. A resumed run has its own checkpoint there.
-    for key, file in (
-        ('load_from', None if config.get('resume') else config.get('load_from')),
-        ('train_dataloader.dataset.ann_file', dataset.get('ann_file')),
+    # The weights, wherever they are on a machine. A resumed run has its own checkpoint there.
+    file = None if config.get('resume') else config.get('load_from')
+    if isinstance(file, str) and file:
+        found['load_from'] = file.rsplit('/', 1)[-1]
+    parts = inner_configs(dataset)
+    for key, names in (
+        (FOLDERS, [folder_name(part) for part in parts]),
+        (ANNOTATIONS, [str(part.get('ann_file') or '').rsplit('/', 1)[-1] for part in parts]),
     ):
-        if isinstance(file, str) and file:
-            found[key] = file.rsplit('/', 1)[-1]
+        if any(names):
+            found[key] = ' + '.join(names)
     if BATCH in found:
         found[BATCH] *= world_size
     return found
+
+
+def folder_name(dataset: dict[str, Any]) -> str:
+    """What the folder of a data set is called, 'flowers' of ``data/flowers/train``; '' if it has no such name."""
+    files = str(dataset.get('ann_file') or '').rpartition('/')[0]
+    prefix = dataset.get('data_prefix') or ''
+    images = next(iter(prefix.values()), '') if isinstance(prefix, dict) else prefix
+    for path in (dataset.get('data_root'), files, images):
+        names = [part for part in str(path or '').split('/') if not GENERAL.fullmatch(part)]
+        if names:
+            return names[-1]
+    return ''
+
+
+def have_the_same_data(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two trainings have the same images, by what :func:`settings_of` gives."""
+    return all(one.get(key) == other.get(key) for key in (FOLDERS, ANNOTATIONS))
 
 
 def differ_in_gradaug_alone(
@@ -64,7 +95,12 @@ def differ_in_gradaug_alone(
     Args:
         lengths_too: whether length and schedule may differ as well.
     """
-    ignored = ['model.type', 'model.gradaug', 'custom_hooks']
+    if 'model.detector' in one or 'model.detector' in other:
+        # GradAugDetector says of which class the detector is; plain training has it as its type.
+        kinds = [s.get('model.detector') or s.get('model.type') or '' for s in (one, other)]
+        if short_name(kinds[0]) != short_name(kinds[1]):
+            return False
+    ignored = ['model.type', 'model.detector', 'model.gradaug', 'custom_hooks']
     if lengths_too:
         ignored += ['train_cfg', 'param_scheduler']
     own, others = (

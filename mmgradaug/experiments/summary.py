@@ -7,7 +7,7 @@ from typing import Any, Optional
 from mmgradaug.grids import Grid
 
 from .results import Difference, Found, Group, Result, difference, mean_and_deviation
-from .tables import EQUAL_COST, METRICS, ROWS, TOP1, Row, Table, baseline_of
+from .tables import EQUAL_COST, METRICS, ROWS, TOP1, Row, Table, baseline_of, metric_of
 
 NO_RUN, NOTHING = 'no run', '–'
 
@@ -39,7 +39,7 @@ def difference_in_cell(found: Optional[Difference], seeds: int) -> str:
 
 
 def metric_name(metric: str) -> str:
-    return METRICS[metric].name if metric in METRICS else metric
+    return metric_of(metric).name
 
 
 def mean_cell(results: Sequence[Result], metric: str) -> str:
@@ -105,7 +105,7 @@ def summary(group: Group) -> Grid:
             else difference_in_cell(difference(results, plain, main), len(results))
         )
         if longer:
-            other = group.results.get(group.equal_cost_key(key) or '', [])
+            other = group.results.get(group.equal_cost_key(key) or '', []) if main else []
             cells.append(difference_in_cell(difference(results, other, main), len(results)))
         cells += [_length(results), _time(results, plain if not is_plain else []), _memory(results)]
         rows.append(cells)
@@ -181,17 +181,20 @@ def _verdict(group: Group, key: str) -> str:
 
 def _sentence(label: str, found: Difference, what: str, name: str) -> str:
     direction = 'above' if found.mean > 0 else 'below'
-    text = f'{label} is {abs(found.mean):.1f} points of {name} {direction} {what}'
-    if not round(found.mean, 1):
+    # Of what is in other units than points, as many digits as it takes.
+    is_small = 0 < max(abs(found.mean), found.error or 0.0) < 0.05
+    digits = '.2g' if is_small else '.1f'
+    text = f'{label} is {abs(found.mean):{digits}} points of {name} {direction} {what}'
+    if not float(f'{found.mean:{digits}}'):
         text = f'{label} is level with {what} in {name}'
         if found.error is not None:
-            return f'{text} (standard error {found.error:.1f}).'
+            return f'{text} (standard error {found.error:{digits}}).'
     if not found.pairs:
         return f'{text}; they have no common seed.'
     text += f' (better with {found.better} of {found.pairs} seeds'
     if found.error is None:
         return f'{text}); one seed cannot tell a difference from chance.'
-    text += f', standard error {found.error:.1f})'
+    text += f', standard error {found.error:{digits}})'
     if found.pairs == 2:
         return f'{text}; two seeds cannot tell a difference from chance.'
     if not found.is_certain:

@@ -12,8 +12,17 @@ from typing import Any, Optional
 from mmgradaug.files import UserError, read_json, short, write_json
 from mmgradaug.grids import Grid, show
 
-from .equal_cost import equal_cost_items, has_gradaug, stretch
-from .items import DATASET_SEEDS, Item, Overlay, ask_for_metrics, prepare, read_overlay, select
+from .equal_cost import equal_cost_items, stretch
+from .items import (
+    DATASET_SEEDS,
+    Item,
+    Overlay,
+    ask_for_metrics,
+    has_gradaug,
+    prepare,
+    read_overlay,
+    select,
+)
 from .reading import SWEEP, read_work_dirs
 from .runs import REQUEST, Run, cost_ratio, remove, train_all, usable_cpus
 from .summary import summary, verdicts
@@ -57,6 +66,13 @@ class Sweep:
             'cfg_options': list(args.cfg_options),
         }
         same = not old or all(old.get(key) == value for key, value in self.setting.items())
+        device = 'slurm' if args.slurm else args.device
+        may_differ = args.overwrite or args.list or not args.equal_cost
+        if old.get('device', device) != device and not may_differ:
+            raise UserError(
+                f'{short(self.file)}: what GradAug costs was measured with {old["device"]}, and is another with '
+                f'{device}: go on as before, or use another --work-dir, or --overwrite to train anew'
+            )
         if not same and not (args.overwrite or args.list):
             raise UserError(
                 f'{short(self.file)} is of another --overlay or other --cfg-options: use another '
@@ -67,6 +83,7 @@ class Sweep:
             'created': datetime.now().astimezone().isoformat(timespec='seconds'),
             'scale': self.overlay.scale if self.overlay else None,
             **self.setting,
+            'device': device,
             'equal_cost': dict(old.get('equal_cost', {})) if same else {},
             # Of whole trainings; ratios of earlier versions are of an iteration.
             'equal_cost_of': 'training',
@@ -106,6 +123,12 @@ class Sweep:
         args = self.args
         prepare(self.items, self.overlay, args.cfg_options, self.folder)
         ask_for_metrics(self.items)
+        for _, gradaug, _ in self.triples:
+            if not gradaug.is_gradaug:
+                raise UserError(
+                    f'--equal-cost: with these --cfg-options {gradaug.key} has no sub-networks, so it is plain '
+                    'training: leave out model.gradaug.num_subnets=0, or --equal-cost'
+                )
         if args.iterations:
             for item in self.items:
                 stretch(item, item, args.iterations / item.length[1])
@@ -175,6 +198,11 @@ class Sweep:
     def _split_file(self, dataset: Any, seed: int) -> Path:
         """Which images have labels; one file for all methods."""
         name = dataset.get('of', 'dataset').rsplit('.', 1)[-1].lower()
+        if set(str(self.folder)) & set(' ,'):
+            raise UserError(
+                f'--work-dir {self.folder}: the path is handed on as an option, in which MMEngine allows neither '
+                'white space nor commas: use another folder'
+            )
         part = 'fold' if self.args.folds else 'split'
         return self.folder / 'splits' / f'{name}_{dataset.get("num_labels")}_{part}{seed}.json'
 

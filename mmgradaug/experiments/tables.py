@@ -3,8 +3,10 @@
 ``mmgradaug sweep`` trains rows by a table's name, ``mmgradaug report`` puts results beside them.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple, Optional
 
 WRN, PYRAMID, R110, R50 = 'WideResNet-28-10', 'PyramidNet-200', 'ResNet-110', 'ResNet-50'
@@ -30,6 +32,17 @@ METRICS = {
     TOP5: Metric('top-5 %'),
     MASK_AP: Metric('mask AP', 100.0),
 }
+# Metrics of MMDetection that are logged in [0, 1]; all others of it and of MMPretrain are in per cent, or counts.
+FRACTION = re.compile(
+    r'(.*/)?(bbox|segm|proposal|keypoints)_m?A[PR].*|(pascal_voc|lvis|openimages|cityscapes|crowd_human)/.*'
+)
+
+
+def metric_of(name: str) -> Metric:
+    """How a metric is shown, by the name under which it is logged."""
+    if name in METRICS:
+        return METRICS[name]
+    return Metric(f'{name} %', 100.0) if FRACTION.fullmatch(name) else Metric(name)
 
 
 class Cost(NamedTuple):
@@ -54,6 +67,7 @@ class Row:
         figures: the paper's numbers by metric, in the units of ``METRICS``; empty where it prints none.
         deviation: of its top-1 over the paper's splits, where it prints one.
         cost: in Table 2.
+        name: of a config that is no row's, in place of its file's.
     """
 
     label: str
@@ -64,11 +78,12 @@ class Row:
     figures: Mapping[str, float] = field(default_factory=dict)
     deviation: Optional[float] = None
     cost: Optional[Cost] = None
+    name: str = ''
 
     @property
     def key(self) -> str:
         """Names the training: rows of several tables may be the same one."""
-        stem = self.config.rsplit('/', 1)[-1].removesuffix('.py')
+        stem = self.name or self.config.rsplit('/', 1)[-1].removesuffix('.py')
         pairs = (option.split('=') for option in self.options)
         return '+'.join([stem, *(f'{key.rsplit(".", 1)[-1]}={value}' for key, value in pairs)])
 
@@ -353,6 +368,11 @@ OTHER_COMMANDS = {
 }
 # By key the first row that trains it.
 ROWS = {row.key: row for table in reversed(TABLES) for row in table.rows}
+
+
+def own_key(config: Path) -> str:
+    """Names what a config trains that is no row's: by its file, and its folder where a row has such a name."""
+    return f'{config.parent.name}_{config.stem}' if config.stem in ROWS else config.stem
 
 
 def baseline_of(row: Row, table: Table) -> Optional[Row]:

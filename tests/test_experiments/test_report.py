@@ -112,7 +112,7 @@ def test_own_runs_stand_before_the_papers_tables(tmp_path):
     paper = reference('baseline_r50')
     write(
         tmp_path / 'r50',
-        record(76.0, config=paper, config_file='x/baseline_r50.py', world_size=8),
+        record(76.0, config=paper, config_file='/x/configs/imagenet/baseline_r50.py', world_size=8),
     )
     found = read_work_dirs([tmp_path])
     assert [group.badge for group in found.groups] == [OWN, PAPER]
@@ -218,6 +218,109 @@ def test_gradaug_is_compared_with_plain_training_of_its_own_settings(tmp_path):
     assert verdicts(group) == ['No GradAug run beside a plain one.']
 
 
+def of_folder(root, gradaug=False, **changes):
+    """A record of a training on one's own folder of images."""
+    made = record(60.0, gradaug=gradaug, **changes)
+    made['config']['train_dataloader']['dataset'] = dict(type='CustomDataset', data_root=root)
+    return made
+
+
+def test_trainings_on_other_images_are_not_compared(tmp_path):
+    for seed in range(3):
+        write(tmp_path / f'plain{seed}', of_folder('data/flowers/train', seed=seed))
+        write(tmp_path / f'ours{seed}', of_folder('data/cats/train', True, seed=seed))
+    groups = read_work_dirs([tmp_path]).groups
+    assert {group.title for group in groups} == {
+        'ResNet on CustomDataset of flowers',
+        'ResNet on CustomDataset of cats',
+    }
+    assert [verdicts(group) for group in groups] == [['No GradAug run beside a plain one.']] * 2
+    # The same folder elsewhere on another machine.
+    write(tmp_path / 'more', of_folder('/mnt/flowers/train', True, seed=0))
+    groups = read_work_dirs([tmp_path]).groups
+    assert sorted(len(group.results) for group in groups) == [1, 2]
+
+
+def test_one_config_on_two_data_sets_is_not_averaged(tmp_path):
+    write(tmp_path / 'a', of_folder('data/birds', seed=0))
+    write(tmp_path / 'b', of_folder('data/cars', seed=1))
+    assert [len(g.results['my_baseline']) for g in read_work_dirs([tmp_path]).groups] == [1, 1]
+
+
+def test_a_plain_training_on_other_images_is_no_measure_within_a_sweep_either(tmp_path):
+    for key, root in (('birds_baseline', 'birds'), ('cars_gradaug', 'cars')):
+        for seed in range(3):
+            folder = tmp_path / 'runs' / key / f'seed{seed}'
+            write(folder, of_folder(f'data/{root}', 'gradaug' in key, seed=seed))
+            (folder / 'request.json').write_text(json.dumps(dict(key=key, seed=seed)))
+    (group,) = read_work_dirs([tmp_path]).groups
+    assert verdicts(group) == ['No GradAug run beside a plain one.']
+
+
+def with_metric(made, name, value):
+    made['evaluations'] = [dict(iteration=made['iterations'], epoch=0, metrics={name: value})]
+    made['last'] = made['best'] = {name: value}
+    return made
+
+
+@pytest.mark.parametrize(
+    ('metric', 'plain', 'gain', 'said'),
+    [
+        ('pascal_voc/mAP', 0.7, 0.04, '4.0 points of pascal_voc/mAP above'),
+        ('val/bbox_mAP_50', 0.7, 0.04, '4.0 points of val/bbox_mAP_50 above'),
+        ('multi-label/mAP', 70.0, 4.0, '4.0 points of multi-label/mAP above'),
+        ('mine/ratio', 0.7, 0.04, '0.04 points of mine/ratio above'),
+        ('mine/error', 10.0, 5.0, 'better with 0 of 5 seeds'),
+    ],
+)
+def test_metrics_of_any_unit_and_direction(tmp_path, metric, plain, gain, said):
+    for gradaug in (False, True):
+        for seed in range(5):
+            value = plain * (1 + seed / 100) + gain * gradaug
+            made = with_metric(record(0.0, seed, gradaug=gradaug), metric, value)
+            write(tmp_path / f'{gradaug}{seed}', made)
+    (group,) = read_work_dirs([tmp_path]).groups
+    (verdict,) = verdicts(group)
+    assert said in verdict and 'more than two standard errors' in verdict
+
+
+def test_a_metric_is_better_as_the_config_says(tmp_path):
+    checkpoint = dict(type='CheckpointHook', save_best='mine/distance', rule='less')
+    for gradaug in (False, True):
+        for seed in range(3):
+            made = with_metric(record(0.0, seed, gradaug=gradaug), 'mine/distance', 9.0 - gradaug)
+            made['config']['default_hooks'] = dict(checkpoint=checkpoint)
+            write(tmp_path / f'{gradaug}{seed}', made)
+    (group,) = read_work_dirs([tmp_path]).groups
+    assert 'below plain training' in verdicts(group)[0]
+    assert 'better with 3 of 3 seeds' in verdicts(group)[0]
+
+
+def test_a_detector_that_found_nothing_is_left_out_with_a_reason(tmp_path):
+    for gradaug in (False, True):
+        for seed in range(3):
+            made = with_metric(record(0.0, seed, gradaug=gradaug), 'coco/bbox_mAP', 0.3)
+            if gradaug and seed == 2:
+                made['evaluations'][-1]['metrics'] = made['last'] = made['best'] = {}
+            write(tmp_path / f'{gradaug}{seed}', made)
+    found = read_work_dirs([tmp_path])
+    (group,) = found.groups
+    assert group.metrics == ['coco/bbox_mAP'] and len(group.results['my_gradaug']) == 2
+    ((left_out, reason),) = found.left_out
+    assert left_out.seed == 2 and 'finds nothing' in reason
+
+
+def test_a_file_named_like_a_row_is_none(tmp_path):
+    for name in ('baseline_r50', 'gradaug_r50'):
+        for seed in range(3):
+            made = record(60.0 + 5 * (name == 'gradaug_r50'), seed, gradaug=name == 'gradaug_r50')
+            made['config_file'] = f'/x/configs/finetune/{name}.py'
+            write(tmp_path / name / str(seed), made)
+    (group,) = read_work_dirs([tmp_path]).groups
+    assert group.badge == OWN and set(group.results) == {'finetune_baseline_r50', 'gradaug_r50'}
+    assert '5.0 points of top-1 above plain training' in verdicts(group)[0]
+
+
 def test_records_of_something_else_are_passed_over(tmp_path):
     own_runs(tmp_path)
     for name, text in (('a', '[{"a": 1}]'), ('b', '{"version": "2.0"}')):
@@ -285,20 +388,22 @@ def test_the_papers_setting_is_told_from_others():
 )
 def test_other_settings_are_marked(tmp_path, changes, badge):
     made = result_with('gradaug_r50_imagenet', 8, **changes)
-    data = record(70.0, config=made.config, config_file='gradaug_r50_imagenet.py', world_size=8)
+    file = '/x/configs/gradaug_r50_imagenet.py'
+    data = record(70.0, config=made.config, config_file=file, world_size=8)
     write(tmp_path, data)
     (group,) = read_work_dirs([tmp_path]).groups
     assert group.badge == badge and "the row's config: " in group.sentence
 
 
 def test_rows_that_share_a_config_are_told_apart(tmp_path):
+    row = ROWS['gradaug_wrn28_10_cifar100']
     for alpha in (0.5, 0.8):
-        config = reference('gradaug_wrn28_10_cifar100')
+        config = reference(row.key)
         config = json.loads(json.dumps(config))
         config['model']['gradaug']['min_width'] = alpha
         write(
             tmp_path / str(alpha),
-            record(80.0, config=config, config_file='gradaug_wrn28_10_cifar100.py'),
+            record(80.0, config=config, config_file=f'/x/configs/{row.config}'),
         )
     (group,) = read_work_dirs([tmp_path]).groups
     assert group.badge == PAPER
@@ -310,7 +415,8 @@ def test_rows_that_share_a_config_are_told_apart(tmp_path):
 
 def test_table_2_is_measured_or_marked(tmp_path):
     config = reference('mixup_r50')
-    made = record(77.5, config=config, config_file='mixup_r50.py', world_size=8)
+    file = '/x/configs/imagenet/mixup_r50.py'
+    made = record(77.5, config=config, config_file=file, world_size=8)
     made.update(unit='epoch', length=200, train_seconds=200 * 1800.0)
     write(tmp_path / 'run', made)
     entry = dict(
