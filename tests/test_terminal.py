@@ -12,7 +12,8 @@ import torch
 from command_line import ROOT, run_tool
 from mmengine.registry import Registry
 
-from mmgradaug.launch import read_config
+from mmgradaug.files import UserError
+from mmgradaug.launch import parse_options, read_config
 from mmgradaug.terminal import Terminal
 
 CONFIG = 'configs/quickstart/digits_gradaug.py'
@@ -285,6 +286,20 @@ def test_a_config_that_cannot_be_read(text, says, tmp_path):
     first, second = output.splitlines()[-2:]
     assert first == f'{tmp_path}/mine.py cannot be read:'
     assert second.strip().startswith(says.format(tmp_path))
+
+
+def test_a_config_that_does_not_fit_its_base(tmp_path):
+    (tmp_path / 'base.py').write_text('model = dict(backbone=dict(init_cfg=None))\n')
+    text = "_base_ = 'base.py'\nmodel = dict(backbone=dict(init_cfg=dict(type='Pretrained')))\n"
+    (tmp_path / 'mine.py').write_text(text)
+    with pytest.raises(UserError, match=r'mine.py cannot be read:\n.*init_cfg.*_delete_=True'):
+        read_config(tmp_path / 'mine.py')
+
+
+def test_white_space_in_options_is_not_taken_out_in_silence():
+    with pytest.raises(UserError, match="'work_dir=my runs': MMEngine takes white space out"):
+        parse_options(['work_dir=my runs'])
+    assert parse_options(['a=[1, 2]', 'b= 3']) == dict(a=[1, 2], b=3)
 
 
 def test_a_file_that_a_config_opens_is_not_told_as_its_base(tmp_path):

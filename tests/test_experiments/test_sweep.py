@@ -264,6 +264,33 @@ def test_another_length_does_not_hide_which_plain_config_is_meant(tmp_path):
     assert {plain.key for plain, _ in pairs} == {'baseline_wrn28_10_cifar100'}
 
 
+def test_a_plain_config_of_other_images_is_no_measure(tmp_path):
+    def write(name, text, folder):
+        place = f"train_dataloader['dataset']['data_root'] = 'data/{folder}/train'\n"
+        (tmp_path / f'{name}.py').write_text(text + place)
+
+    write('plain_birds', PLAIN, 'birds')
+    write('cars_baseline', PLAIN, 'cars')
+    write('birds_gradaug', GRADAUG, 'birds')
+    items = select([str(path) for path in sorted(tmp_path.glob('*.py'))])
+    ((plain, _, _),) = equal_cost_items(items)
+    assert plain.key == 'plain_birds'
+    (tmp_path / 'plain_birds.py').unlink()
+    with pytest.raises(UserError, match='which plain training'):
+        equal_cost_items(select([str(path) for path in sorted(tmp_path.glob('*.py'))]))
+
+
+def test_a_shipped_config_that_is_named_like_a_row_is_none():
+    items = select([f'configs/finetune/{name}_r50.py' for name in ('baseline', 'gradaug')])
+    assert [item.key for item in items] == ['finetune_baseline_r50', 'gradaug_r50']
+    ((plain, gradaug, _),) = equal_cost_items(items)
+    assert (plain.key, gradaug.key) == ('finetune_baseline_r50', 'gradaug_r50')
+    # Beside the row of that name.
+    assert len(select(['table1', 'configs/finetune/baseline_r50.py'])) == 1 + len(
+        select(['table1'])
+    )
+
+
 def test_a_training_at_equal_cost_keeps_its_name(tool, pair, tmp_path, capsys):
     half = tmp_path / 'half_a.py'
     half.write_text(GRADAUG + 'model["gradaug"]["every"] = 2\n')
@@ -290,6 +317,9 @@ def test_all_that_is_in_epochs_or_iterations_goes_with_the_length(tool, pair, tm
         'custom_hooks = [\n'
         "    dict(type='EMAHook', begin_iter=4, begin_epoch=0, momentum=2, interval=2),\n"
         "    dict(type='SwitchRecipeHook', schedule=[dict(action_epoch=6, loss=dict(weight=3)), dict()])]\n"
+        "default_hooks = dict(logger=dict(type='LoggerHook', interval=20),\n"
+        "    switch=dict(type='PipelineSwitchHook', switch_epoch=6))\n"
+        "model['backbone'].update(init_epoch=4, iters=3)\n"
     )
     (item,) = select([str(pair[0])])
     prepare([item], None, [], tmp_path)
@@ -303,9 +333,45 @@ def test_all_that_is_in_epochs_or_iterations_goes_with_the_length(tool, pair, tm
     (scheduler,) = item.cfg.param_scheduler
     assert (scheduler.gamma**2, scheduler.begin) == (pytest.approx(0.9), 0.5)
     item.cfg = cfg
+    assert cfg.default_hooks.switch.switch_epoch == 15
+    assert cfg.default_hooks.logger.interval == 20
+    assert (cfg.model.backbone.init_epoch, cfg.model.backbone.iters) == (10, 3)
     ema, switch = cfg.custom_hooks
     assert (ema.begin_iter, ema.begin_epoch, ema.momentum, ema.interval) == (10, 0, 2, 2)
     assert (switch.schedule[0].action_epoch, switch.schedule[0].loss.weight) == (15, 3)
+
+
+def test_validation_is_as_rare_as_by_default(tmp_path):
+    (tmp_path / 'a.py').write_text(PLAIN.replace(', val_interval=10', ''))
+    (item,) = select([str(tmp_path / 'a.py')])
+    prepare([item], None, [], tmp_path)
+    stretch(item, item, 3)
+    assert (item.cfg.train_cfg.max_iters, item.cfg.train_cfg.val_interval) == (60, 3000)
+
+
+@pytest.mark.parametrize('gradaug', ['num_subnets=2', 'num_subnets=3, min_width=0.8'])
+def test_an_overlay_makes_no_gradaug_of_plain_training(tool, pair, tmp_path, capsys, gradaug):
+    (tmp_path / 'small.py').write_text(f'model = dict(gradaug=dict({gradaug}))\n')
+    assert tool(*pair, '--overlay', tmp_path / 'small.py') == 1
+    assert 'makes GradAug of a plain training' in capsys.readouterr().err
+    assert not (tmp_path / 'work' / 'runs').exists()
+
+
+def test_equal_cost_needs_subnetworks(tool, pair, tmp_path, capsys):
+    assert tool(*pair, '--equal-cost', '--cfg-options', 'model.gradaug.num_subnets=0') == 1
+    assert 'gradaug_a has no sub-networks' in capsys.readouterr().err
+    assert not (tmp_path / 'work' / 'runs').exists()
+
+
+def test_a_cost_of_another_device_is_no_measure(tool, pair, tmp_path, capsys):
+    assert tool(*pair, '--equal-cost') == 0
+    file = tmp_path / 'work' / 'sweep.json'
+    data = json.loads(file.read_text())
+    assert data['device'] == 'cpu'
+    file.write_text(json.dumps(data | dict(device='gpu')))
+    assert tool(*pair, '--equal-cost') == 1
+    assert 'was measured with gpu, and is another with cpu' in capsys.readouterr().err
+    assert tool(*pair) == 0 and len(starts(tmp_path, 'baseline_a')) == 1
 
 
 def test_without_subnetworks_it_is_plain_training(tool, pair, tmp_path, capsys):
@@ -408,6 +474,15 @@ def test_options_do_not_make_another_row_of_one(tool, capsys):
     assert tool('figure2', *more) == 1
     told = 'would make another row of gradaug_wrn28_10_cifar100+num_subnets=2'
     assert told in capsys.readouterr().err
+
+
+def test_labelled_images_are_not_written_elsewhere(tool, pair, tmp_path, capsys):
+    for path, text in zip(pair, (PLAIN, GRADAUG)):
+        path.write_text(text.replace('label_seed=0', "split_file=''"))
+    for name in ('my runs', 'a,b'):
+        assert exit_code('sweep', *pair, '--work-dir', tmp_path / name, '--jobs', 2) == 1
+        assert 'neither white space nor commas' in capsys.readouterr().err
+        assert not (tmp_path / name / 'runs').exists()
 
 
 def test_listing_trains_nothing(tool, pair, tmp_path, capsys):
