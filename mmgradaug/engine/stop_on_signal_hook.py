@@ -107,11 +107,13 @@ class StopOnSignalHook(Hook):
         raise SystemExit(code)
 
     def after_train(self, runner: Runner) -> None:
-        atexit.unregister(self._end_workers)
         self._restore()
 
     def _end_workers(self) -> None:
-        """After an error: Python ends workers by the one SIGTERM that they survive, and would wait forever."""
+        """At exit: Python ends workers by the one SIGTERM that they survive, and would wait forever.
+
+        After a whole training too: that of iterations leaves its workers waiting for more.
+        """
         self._restore()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's would report them as lost
         for child in multiprocessing.active_children():

@@ -1,11 +1,15 @@
 """Signals, sent to processes: what is saved, how they end, what is left behind."""
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
+from command_line import ROOT
 from resumable import differences, final_state, fork, train
 
 # Far more iterations than can be done before the signal comes.
@@ -105,6 +109,20 @@ def test_a_killed_process_leaves_no_workers_behind(tmp_path):
     os.kill(process.pid, signal.SIGKILL)
     assert process.finish()[0] == -signal.SIGKILL
     assert not left_behind(process)
+
+
+def test_a_finished_training_ends_its_workers(tmp_path):
+    """One of iterations, whose workers wait for more when it is done."""
+    command = [
+        sys.executable,
+        'tools/train.py',
+        'configs/quickstart/digits_gradaug.py',
+        '--work-dir',
+        tmp_path,
+    ]
+    command += ['--cfg-options', 'train_cfg.max_iters=2', 'train_dataloader.num_workers=2']
+    subprocess.run(command, cwd=ROOT, capture_output=True, timeout=300, check=True)
+    assert json.loads((tmp_path / 'run.json').read_text())['status'] == 'done'
 
 
 def test_it_needs_something_to_save_by(tmp_path):
