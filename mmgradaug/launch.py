@@ -6,7 +6,6 @@ import os
 import pickle
 import sys
 import traceback
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,9 +23,6 @@ from .engine.config_check import ELSEWHERE, KNOWN, built_from, copies_of, proble
 from .files import UserError
 from .loading import loading_report, unwrapped
 from .resources import find_config
-
-# MMDetection imports imagecorruptions where it is installed; nobody here can mend that.
-warnings.filterwarnings('ignore', 'pkg_resources is deprecated as an API', UserWarning)
 
 # MMEngine's default hooks.
 OWN_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')

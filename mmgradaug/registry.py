@@ -3,6 +3,7 @@
 Write ``type='mmgradaug.GradAugClassifier'`` in a config whose ``default_scope`` is another package's.
 """
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, Union
 
@@ -24,6 +25,9 @@ from mmgradaug.subnets import (
     TorchvisionTransform,
     check_batch_transform,
 )
+
+# MMDetection, which our classes import, imports imagecorruptions where it is installed; nobody here can mend that.
+warnings.filterwarnings('ignore', 'pkg_resources is deprecated as an API', UserWarning)
 
 # Where the classes are; imported when a type of ours is first looked up.
 _MODELS, _ENGINE, _DATASETS = ['mmgradaug.models'], ['mmgradaug.engine'], ['mmgradaug.datasets']

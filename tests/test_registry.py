@@ -1,5 +1,8 @@
 """Names of scope mmgradaug resolve from other packages' scopes, as their configs need it."""
 
+import subprocess
+import sys
+
 import mmengine.registry
 import mmpretrain.registry
 import pytest
@@ -34,3 +37,9 @@ def test_version_is_that_of_the_installed_package_and_the_changelog():
     assert mmgradaug.__version__ == version('mmgradaug')
     changelog = (Path(__file__).parents[1] / 'CHANGELOG.md').read_text()
     assert f'## {mmgradaug.__version__}' in changelog
+
+
+def test_an_import_does_not_warn_of_what_nobody_here_can_mend():
+    code = 'import mmgradaug, mmgradaug.models, mmgradaug.datasets'
+    run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert 'pkg_resources' not in run.stderr

@@ -1,5 +1,6 @@
 """No update, and no checkpoint, of numbers that are not finite."""
 
+import functools
 import math
 from typing import Any, Optional
 
@@ -119,7 +120,9 @@ class _Guard:
         if scaler is not None and scaler.is_enabled():
             return
         self.bare = {name: getattr(wrapper, name) for name in ('backward', 'step')}
-        wrapper.backward, wrapper.step = self.backward, self.step
+        wrapper.backward = self.backward
+        # With the mark of MMEngine's schedulers, which warn where they do not find it.
+        wrapper.step = functools.update_wrapper(functools.partial(self.step), self.bare['step'])
 
     def remove(self) -> None:
         for name, function in self.bare.items():

@@ -53,6 +53,11 @@ def test_without_the_hook_nothing_is_noticed(tmp_path, spoilt_row):
     assert not torch.isfinite(weights['layers.0.weight']).any()
 
 
+def test_schedulers_do_not_warn_of_it(tmp_path, recwarn):
+    train(tmp_path, **OPTIONS)
+    assert not [each for each in recwarn if 'optimizer.step()' in str(each.message)]
+
+
 def test_a_spoilt_image_is_named(tmp_path, spoilt_row):
     steps = Steps()
     with pytest.raises(NonFiniteError) as error:
