@@ -211,10 +211,10 @@ def images_of(dataset: Any) -> str:
     if not counts:
         return f'{len(dataset):,} images to train with'
     few, most = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
-    return (
-        f'{len(dataset):,} images of {len(counts)} classes to train with, '
-        f'{counts[few]:,} ({few}) to {counts[most]:,} ({most}) of each'
-    )
+    span = f'{counts[few]:,} ({few}) to {counts[most]:,} ({most})'
+    if counts[few] == counts[most]:
+        span = f'{counts[few]:,}'
+    return f'{len(dataset):,} images of {len(counts)} classes to train with, {span} of each'
 
 
 def left_out(dataset: Any) -> str:
