@@ -33,8 +33,8 @@ def difference_in_cell(found: Optional[Difference], seeds: int) -> str:
     if found is None:
         return NOTHING
     if found.error is not None:
-        pairs = '' if found.pairs == seeds else f' ({found.pairs} pairs)'
-        return f'{signed(found.mean)} ± {found.error:.2f}{pairs}'
+        pairs = '' if found.pairs == seeds else f', {found.pairs} pairs'
+        return f'{signed(found.mean)} ({found.error:.2f}){pairs}'
     return f'{signed(found.mean)} ({"1 pair" if found.pairs else "no common seed"})'
 
 
@@ -111,7 +111,7 @@ def summary(group: Group) -> Grid:
         rows.append(cells)
     notes = (
         f'{group.sentence.rstrip(".")}. Final weights, mean ± deviation over seeds; differences: mean over '
-        'common seeds ± standard error; time of an iteration: median.'
+        'common seeds, standard error in brackets; time of an iteration: median.'
     )
     return Grid(group.title, head, rows, notes, group.badge)
 
@@ -188,7 +188,9 @@ def _sentence(label: str, found: Difference, what: str, name: str) -> str:
     if not float(f'{found.mean:{digits}}'):
         text = f'{label} is level with {what} in {name}'
         if found.error is not None:
-            return f'{text} (standard error {found.error:{digits}}).'
+            text += f' (standard error {found.error:{digits}})'
+            few = '; two seeds cannot tell a difference from chance' if found.pairs == 2 else ''
+            return f'{text}{few}.'
     if not found.pairs:
         return f'{text}; they have no common seed.'
     text += f' (better with {found.better} of {found.pairs} seeds'

@@ -36,7 +36,7 @@ def test_own_configs_get_a_table_of_their_own(tmp_path):
     pairs = [3.0, 4.0, 3.5]
     error = statistics.stdev(pairs) / 3**0.5
     ours = rows['my_gradaug']
-    assert ours['to plain'] == f'+3.50 ± {error:.2f}' and rows['my_baseline']['to plain'] == '–'
+    assert ours['to plain'] == f'+3.50 ({error:.2f})' and rows['my_baseline']['to plain'] == '–'
     assert ours['top-1 %'] == f'64.50 ± {statistics.stdev([63, 66, 64.5]):.2f}'
     assert (ours['seeds'], ours['ms/iteration'], ours['memory']) == ('3', '300 (3.00×)', '100 MB')
     (said,) = verdicts(group)
