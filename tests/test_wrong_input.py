@@ -17,10 +17,11 @@ from mmengine.registry import Registry
 from PIL import Image
 
 from mmgradaug import registry
+from mmgradaug.categories import wrong_categories
 from mmgradaug.checkpoint import CAN_BE_SAFE, damage_of, weights_of
 from mmgradaug.datasets import LabelledSplit
 from mmgradaug.engine.config_check import problems_of
-from mmgradaug.engine.data_check_hook import differing, wrong_annotations, wrong_categories
+from mmgradaug.engine.data_check_hook import differing, wrong_annotations
 from mmgradaug.files import UserError
 from mmgradaug.launch import check_fits, merge_options, require_checkpoint
 from mmgradaug.models.regularizers.drop_block import DropBlock
