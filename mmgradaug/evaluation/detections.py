@@ -30,7 +30,7 @@ from mmengine.structures import InstanceData
 import mmgradaug  # noqa: F401  registers our classes, whether or not the configs import them
 from mmgradaug.categories import shown, wrong_categories
 from mmgradaug.config_types import default_scope
-from mmgradaug.files import UserError
+from mmgradaug.files import UserError, require_folder
 from mmgradaug.launch import check_fits, load_config, parse_options, require_checkpoint
 
 GROUND_TRUTH = 'ground truth'
@@ -90,6 +90,14 @@ class TestSet:
             raise UserError(
                 f'{config}: the test set cannot be read: {error}\nData elsewhere: --cfg-options '
                 'test_dataloader.dataset.data_root=DIR/'
+            ) from error
+        except ValueError as error:
+            # NumPy's, when MMEngine packs the annotations of no image at all.
+            if 'at least one array' not in str(error):
+                raise
+            raise UserError(
+                f'{config}: the test set has no image: write another file of annotations, --cfg-options '
+                'test_dataloader.dataset.ann_file=FILE'
             ) from error
         for problem in wrong_categories(self.dataset):
             raise UserError(f'{config}: the test set: {problem}')
@@ -242,6 +250,7 @@ def run(args: argparse.Namespace) -> None:
     out_dir = args.out or Path(configs[0].work_dir) / 'detections'
     if out_dir.exists() and not out_dir.is_dir():
         raise UserError(f'--out: {out_dir} is not a folder')
+    require_folder(out_dir)
     detectors = [Detector(cfg, *model) for cfg, model in zip(configs, models)]
     test_set = TestSet(configs[0], args.config)
     for detector in detectors:

@@ -289,6 +289,10 @@ def saved(path, **content):
             'image 0 of the test set cannot be read',
         ),
         (
+            dict(more=['--cfg-options', 'test_dataloader.dataset.ann_file={empty}']),
+            'the test set has no image: write another file of annotations',
+        ),
+        (
             dict(more=['--cfg-options', 'test_dataloader.dataset.ann_file={order}']),
             'numbers labels in the order triangle, square, circle',
         ),
@@ -320,6 +324,16 @@ def test_bad_input_is_named_before_anything_is_written(made, tmp_path, capsys, c
     assert says in f'{stop} {capsys.readouterr().err}'
     assert stop != 0
     assert not (tmp_path / 'out').exists()
+
+
+def test_an_out_folder_that_cannot_be_made_is_told_before_anything_is_loaded(
+    made, tmp_path, capsys
+):
+    (tmp_path / 'file').touch()
+    (tmp_path / 'broken.pth').touch()  # which loading would refuse
+    assert tool(made / 'masks.py', tmp_path / 'broken.pth', '--out', tmp_path / 'file' / 'out')
+    said = capsys.readouterr().err
+    assert f'{tmp_path}/file/out cannot be written to' in said and '--out DIR' in said
 
 
 def test_default_titles_tell_models_apart():
