@@ -28,6 +28,10 @@ IMAGE_ENDINGS = {
     *('.heic', '.ppm', '.pgm', '.pbm'),
 }
 
+# Parts of a model whose head has another number of classes than the data: of things alone, beside another head for
+# stuff, or of the most words of a text.
+OTHERWISE_COUNTED = ('panoptic_fusion_head', 'language_model')
+
 
 @HOOKS.register_module()
 class DataCheckHook(Hook):
@@ -288,8 +292,13 @@ def wrong_annotations(dataset: Any, num_classes: Optional[int]) -> Iterator[str]
 
 
 def num_classes_of(model: nn.Module) -> Optional[int]:
-    """How many classes a classifier's or detector's head tells apart; None if there is no such number."""
-    inner = model.module if is_model_wrapper(model) else model
+    """How many of the data's classes a classifier's or detector's head tells apart; None if there is no such number."""
+    inner: Any = model.module if is_model_wrapper(model) else model
+    if any(getattr(inner, part, None) is not None for part in OTHERWISE_COUNTED):
+        return None
+    # MMDetection's RPN finds objects of any class. By name, as that package may not be installed.
+    if 'RPN' in (kind.__name__ for kind in type(inner).__mro__):
+        return None
     head = getattr(inner, 'roi_head', None)
     head = getattr(head, 'bbox_head', None) or getattr(inner, 'bbox_head', None)
     head = head or getattr(inner, 'head', None)
