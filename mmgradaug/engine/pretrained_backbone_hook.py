@@ -37,6 +37,7 @@ class PretrainedBackboneHook(Hook):
 
     Raises:
         FileNotFoundError: before training, if the file is not there.
+        TypeError: before training, if the model has no backbone of its own, as semi-supervised detectors.
         ValueError: before training, if a weight is missing from the file or has another shape.
     """
 
@@ -50,7 +51,9 @@ class PretrainedBackboneHook(Hook):
         if not isinstance(runner._train_loop, BaseLoop):
             return
         model: Any = unwrapped(runner.model)
-        backbone = model.backbone
+        backbone: Any = getattr(model, 'backbone', None)
+        if backbone is None:
+            raise TypeError(_without_backbone(model))
         pretrained = pretrained_inits(backbone)
         if not pretrained and getattr(backbone, '_is_init', False):
             runner.logger.info(
@@ -90,6 +93,17 @@ class PretrainedBackboneHook(Hook):
             init.pop('prefix', None)
         else:
             init['prefix'] = prefix
+
+
+def _without_backbone(model: nn.Module) -> str:
+    """What to do about a model whose backbones, if any, are in its parts."""
+    parts = [name for name, _ in model.named_modules() if name.endswith('.backbone')]
+    inside = f', but {" and ".join(parts)}' if parts else ''
+    return (
+        f'PretrainedBackboneHook checks model.backbone, and {type(model).__name__} has none{inside}: leave the hook '
+        'out. To ask for all weights of every file that an init_cfg names write default_hooks=dict(weights_check='
+        "dict(type='mmgradaug.WeightsCheckHook', min_share=1.0), ...)"
+    )
 
 
 def pretrained_prefix(backbone: nn.Module, path: str, first: Optional[str] = None) -> Optional[str]:

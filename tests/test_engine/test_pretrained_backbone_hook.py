@@ -8,6 +8,7 @@ import torch
 from detection import build, tiny_config
 from mmengine.model import PretrainedInit
 from mmengine.runner import EpochBasedTrainLoop
+from torch import nn
 
 from mmgradaug.engine import PretrainedBackboneHook
 
@@ -147,6 +148,17 @@ def test_another_network_is_refused(tmp_path, backbone):
     torch.save(dict(state_dict={'head.fc.weight': torch.zeros(1)}), tmp_path / 'none.pth')
     with pytest.raises(ValueError, match='100 of 100 .* conv1.weight for instance'):
         PretrainedBackboneHook().before_run(runner_of(tmp_path / 'none.pth'))
+
+
+def test_a_model_whose_backbones_are_in_its_parts_is_told_what_to_do(tmp_path):
+    """As MMDetection's Soft Teacher is made."""
+    runner = runner_of(tmp_path / 'nothing.pth')
+    detector, runner.model = runner.model, nn.Module()
+    runner.model.student = detector
+    with pytest.raises(
+        TypeError, match='has none, but student.backbone: leave the hook out.*min_share'
+    ):
+        PretrainedBackboneHook().before_run(runner)
 
 
 @pytest.mark.parametrize('init_cfg', [None, dict(type='Kaiming'), [dict(type='Kaiming')]])
