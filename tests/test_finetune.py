@@ -348,6 +348,19 @@ def test_openmmlabs_files_need_their_prefix(tmp_path, caplog):
     assert said.endswith('has 100 of the 100 weights of model.backbone (ResNet)')
 
 
+def test_a_prefix_that_the_file_alone_has_is_found_for_the_advice(tmp_path, caplog):
+    """As contrastive learning leaves its files."""
+    weights = {f'encoder_q.0.{name}': value for name, value in backbones().items()}
+    with pytest.raises(
+        ValueError, match=r"0 of the 100 .*write model.backbone.init_cfg.prefix='encoder_q.0.'"
+    ):
+        initialised(starting_from(weights, tmp_path), caplog)
+    with pytest.raises(
+        ValueError, match=r"leave load_from out.*some.pth', prefix='encoder_q.0.'\)"
+    ):
+        loaded(weights, tmp_path, caplog)
+
+
 def test_backbones_that_convert_what_they_load_start_as_before(tmp_path, caplog):
     """MMDetection's Swin reads the authors' file by itself, MMPretrain's ViT resizes positions."""
     small = dict(depths=(1, 1), num_heads=(1, 2), strides=(4, 2), out_indices=(0, 1), embed_dims=8)

@@ -12,6 +12,7 @@ from mmgradaug.loading import LoadingReport, loading_report, on_loading, unwrapp
 from mmgradaug.registry import HOOKS
 
 from .pretrained_backbone_hook import (
+    PREFIXES,
     brings_whole_model,
     pretrained_inits,
     pretrained_prefix,
@@ -131,12 +132,14 @@ def _advice_of_load_from(model: nn.Module, file: str) -> Optional[str]:
     if not isinstance(backbone, nn.Module):
         return None
     try:
-        pretrained_prefix(backbone, file)
+        prefix = pretrained_prefix(backbone, file, guess=True)
     except (OSError, ValueError):
         return None
+    # PretrainedBackboneHook finds the usual ones by itself.
+    more = '' if prefix in PREFIXES else f', prefix={prefix!r}'
     return (
         'It holds all weights of the backbone: leave load_from out, and write model.backbone.init_cfg='
-        f"dict(type='Pretrained', checkpoint='{file}') and custom_hooks=[dict(type="
+        f"dict(type='Pretrained', checkpoint='{file}'{more}) and custom_hooks=[dict(type="
         "'mmgradaug.PretrainedBackboneHook'), ...]"
     )
 
@@ -144,7 +147,7 @@ def _advice_of_load_from(model: nn.Module, file: str) -> Optional[str]:
 def _advice_of_init_cfg(place: str, module: nn.Module, init: dict[str, Any]) -> Optional[str]:
     """What to write where the file holds all weights, whose names begin otherwise."""
     try:
-        prefix = pretrained_prefix(module, init['checkpoint'])
+        prefix = pretrained_prefix(module, init['checkpoint'], guess=True)
     except (OSError, ValueError):
         return None
     if prefix == init.get('prefix'):
