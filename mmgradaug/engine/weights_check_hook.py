@@ -28,7 +28,8 @@ class WeightsCheckHook(Hook):
     ``init_cfg=dict(type='Pretrained', checkpoint=...)`` brings, by what loading itself says. MMEngine warns of names
     and trains on, from random numbers if it must: a file of torchvision's, whose ``conv1.weight`` is a model's
     ``backbone.conv1.weight``, brings nothing at all as ``load_from``. Where ``load_from`` or ``resume`` brings the
-    model, the files of ``init_cfg`` do not count.
+    model, the files of ``init_cfg`` do not count. A resumed training needs all weights of the same network: an
+    optimizer's state is of them, and half a network that begins anew is no training that goes on.
 
     In a config: ``default_hooks = dict(weights_check=dict(type='mmgradaug.WeightsCheckHook'), ...)``.
 
@@ -37,7 +38,7 @@ class WeightsCheckHook(Hook):
             hundreds. :class:`PretrainedBackboneHook` asks for all of a backbone's.
 
     Raises:
-        ValueError: before the first iteration, if fewer fit; the message says what to write.
+        ValueError: before the first iteration, if fewer fit, or not all to resume; the message says what to write.
     """
 
     priority = 'VERY_HIGH'
@@ -74,8 +75,11 @@ class WeightsCheckHook(Hook):
         named = {name.removeprefix('module.'): value for name, value in weights.items()}
         model = unwrapped(runner.model)
         file = runner._load_from or 'the checkpoint'
+        report = loading_report(model, named)
+        if runner._resume:
+            _require_all(report, file, model)
         self._judge(
-            runner, model, 'this model', file, loading_report(model, named), named,
+            runner, model, 'this model', file, report, named,
             lambda examples: _advice_of_load_from(model, file) or examples,
         )  # fmt: skip
 
@@ -99,7 +103,7 @@ class WeightsCheckHook(Hook):
         weights: Mapping[str, Any],
         advice: Callable[[str], str],
     ) -> None:
-        names = [name for name in model.state_dict() if 'num_batches_tracked' not in name]
+        names = _weights_of(model)
         fitting = len(names) - len(report.lacking)
         sentence = f'{file} has {fitting} of the {len(names)} weights of {what}'
         examples = _examples(report.lacking, report.unexpected)
@@ -113,6 +117,33 @@ class WeightsCheckHook(Hook):
         (runner.logger.warning if report.lacking else runner.logger.info)(sentence)
 
 
+def _weights_of(model: nn.Module) -> list[str]:
+    return [name for name in model.state_dict() if 'num_batches_tracked' not in name]
+
+
+def _require_all(report: LoadingReport, file: str, model: nn.Module) -> None:
+    """Raise ValueError if a checkpoint to resume from is of another network."""
+    others = [
+        f'{text} {_first(names)}'
+        for names, text in (
+            (report.lacking, 'missing there or of another shape:'),
+            (report.unexpected, 'without a place in this model:'),
+        )
+        if names
+    ]
+    if others:
+        number = len(_weights_of(model))
+        raise ValueError(
+            f'{file} cannot be resumed: it has {number - len(report.lacking)} of the {number} weights of this model '
+            f'({"; ".join(others)}), and to go on needs the same network. Write the config that it was trained by; '
+            'to begin a new training from these weights write load_from=FILE, without --resume'
+        )
+
+
+def _first(names: list[str]) -> str:
+    return ', '.join(names[:3]) + (f' and {len(names) - 3} more' if len(names) > 3 else '')
+
+
 def _examples(lacking: list[str], unexpected: list[str]) -> str:
     sentences = []
     for names, text in (
@@ -120,8 +151,7 @@ def _examples(lacking: list[str], unexpected: list[str]) -> str:
         (unexpected, 'without a place in it, and left out'),
     ):
         if names:
-            more = f' and {len(names) - 3} more' if len(names) > 3 else ''
-            sentences.append(f'{text}: {", ".join(names[:3])}{more}')
+            sentences.append(f'{text}: {_first(names)}')
     text = f'{"; ".join(sentences)}.'
     return text[0].upper() + text[1:] if sentences else ''
 
