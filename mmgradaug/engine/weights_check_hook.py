@@ -123,18 +123,24 @@ def _weights_of(model: nn.Module) -> list[str]:
 
 def _require_all(report: LoadingReport, file: str, model: nn.Module) -> None:
     """Raise ValueError if a checkpoint to resume from is of another network."""
+    if not report.lacking and not report.unexpected:
+        return
+    # What a model leaves out of any file as it loads, such as tables that it computes (Swin V2), is nobody's lack.
+    own = loading_report(model, model.state_dict())
+    lacking = [name for name in report.lacking if name not in own.lacking]
+    unexpected = [name for name in report.unexpected if name not in own.unexpected]
     others = [
         f'{text} {_first(names)}'
         for names, text in (
-            (report.lacking, 'missing there or of another shape:'),
-            (report.unexpected, 'without a place in this model:'),
+            (lacking, 'missing there or of another shape:'),
+            (unexpected, 'without a place in this model:'),
         )
         if names
     ]
     if others:
         number = len(_weights_of(model))
         raise ValueError(
-            f'{file} cannot be resumed: it has {number - len(report.lacking)} of the {number} weights of this model '
+            f'{file} cannot be resumed: it has {number - len(lacking)} of the {number} weights of this model '
             f'({"; ".join(others)}), and to go on needs the same network. Write the config that it was trained by; '
             'to begin a new training from these weights write load_from=FILE, without --resume'
         )
