@@ -2,6 +2,8 @@
 
 import json
 import os
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -59,6 +61,28 @@ def read_json(file: Path) -> Any:
         raise UserError(f'{file}: {error.strerror}') from error
     except ValueError as error:
         raise UserError(f'{file} is not JSON') from error
+
+
+def require_folder(folder: Path) -> None:
+    """See that files can be written to a folder before there is anything to write; one that is made for it is removed.
+
+    Raises:
+        UserError: they cannot; the message goes with an option ``--out``.
+    """
+    made: list[Path] = []
+    try:
+        made += [each for each in (folder, *folder.parents) if not each.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f'{folder} cannot be written to ({error.strerror}): write another folder, --out DIR'
+        ) from error
+    finally:
+        for each in made:
+            with suppress(OSError):  # it was not made, or somebody else uses it by now
+                each.rmdir()
 
 
 def short(path: Path, start: Optional[Path] = None) -> str:

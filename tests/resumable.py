@@ -182,7 +182,11 @@ def toy_config(
         'max_keep_ckpts': keep,
         **(checkpoint or {}),
     }
-    default_hooks = dict(checkpoint=checkpoint, logger=dict(type='LoggerHook', interval=1))
+    default_hooks = dict(
+        checkpoint=checkpoint,
+        logger=dict(type='LoggerHook', interval=1),
+        weights_check=dict(type='mmgradaug.WeightsCheckHook'),
+    )
     if exact:
         default_hooks['exact_resume'] = dict(type='mmgradaug.ExactResumeHook')
     if signals:

@@ -14,7 +14,7 @@ from mmcv.transforms import Compose
 from mmdet.models.backbones import SwinTransformer as SwinOfDetection
 from mmengine.config import Config, ConfigDict
 from mmengine.runner import CheckpointLoader, EpochBasedTrainLoop, load_checkpoint
-from mmpretrain.models import ImageClassifier, ResNet, VisionTransformer
+from mmpretrain.models import ImageClassifier, ResNet, SwinTransformerV2, VisionTransformer
 from mmpretrain.registry import TRANSFORMS
 from PIL import Image
 from torch import nn
@@ -346,6 +346,33 @@ def test_openmmlabs_files_need_their_prefix(tmp_path, caplog):
     caplog.clear()
     (said,) = initialised(starting_from(weights, tmp_path, prefix='backbone.'), caplog)
     assert said.endswith('has 100 of the 100 weights of model.backbone (ResNet)')
+
+
+def test_a_prefix_that_the_file_alone_has_is_found_for_the_advice(tmp_path, caplog):
+    """As contrastive learning leaves its files."""
+    weights = {f'encoder_q.0.{name}': value for name, value in backbones().items()}
+    with pytest.raises(
+        ValueError, match=r"0 of the 100 .*write model.backbone.init_cfg.prefix='encoder_q.0.'"
+    ):
+        initialised(starting_from(weights, tmp_path), caplog)
+    with pytest.raises(
+        ValueError, match=r"leave load_from out.*some.pth', prefix='encoder_q.0.'\)"
+    ):
+        loaded(weights, tmp_path, caplog)
+
+
+def test_tables_that_a_model_computes_anew_are_not_missing_to_resume():
+    """Swin V2 deletes them from whatever it loads."""
+    arch = dict(embed_dims=8, depths=[1] * 4, num_heads=[1] * 4, extra_norm_every_n_blocks=0)
+    model = SwinTransformerV2(arch=arch, img_size=64, window_size=2)
+    runner = runner_of(model)
+    runner._resume = True
+    weights = model.state_dict()
+    WeightsCheckHook().after_load_checkpoint(runner, dict(state_dict=weights))
+    name = next(name for name in weights if name.endswith('norm1.weight'))
+    del weights[name]
+    with pytest.raises(ValueError, match=f'missing there or of another shape: {name}\\)'):
+        WeightsCheckHook().after_load_checkpoint(runner, dict(state_dict=weights))
 
 
 def test_backbones_that_convert_what_they_load_start_as_before(tmp_path, caplog):

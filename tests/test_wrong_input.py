@@ -11,16 +11,20 @@ import numpy as np
 import pytest
 import torch
 from command_line import ROOT, load_tool
+from detection import CLASSES as CLASSES_DRAWN
+from detection import build, shrink, tiny_config
 from mmengine.config import Config
 from mmengine.dataset import RepeatDataset
+from mmengine.hub import get_config
 from mmengine.registry import Registry
 from PIL import Image
 
 from mmgradaug import registry
+from mmgradaug.categories import wrong_categories
 from mmgradaug.checkpoint import CAN_BE_SAFE, damage_of, weights_of
 from mmgradaug.datasets import LabelledSplit
 from mmgradaug.engine.config_check import problems_of
-from mmgradaug.engine.data_check_hook import differing, wrong_annotations, wrong_categories
+from mmgradaug.engine.data_check_hook import differing, num_classes_of, wrong_annotations
 from mmgradaug.files import UserError
 from mmgradaug.launch import check_fits, merge_options, require_checkpoint
 from mmgradaug.models.regularizers.drop_block import DropBlock
@@ -449,6 +453,22 @@ def test_annotations_that_are_wrong(case):
     dataset, says = ANNOTATIONS[case]
     (problem,) = wrong_annotations(dataset, 2)
     assert says in problem
+
+
+def test_a_heads_classes_are_compared_where_they_are_those_of_the_data():
+    def stock(name):
+        return build(shrink(get_config(f'mmdet::{name}.py').model), initialise=False)
+
+    assert num_classes_of(build(tiny_config('MaskRCNN'), initialise=False)) == CLASSES_DRAWN
+    assert num_classes_of(build(tiny_config('RetinaNet'), initialise=False)) == CLASSES_DRAWN
+    # MMDetection sets its num_classes to 1, whatever is written.
+    assert num_classes_of(stock('rpn/rpn_r50_fpn_1x_coco')) is None
+    # 80 things; the data have 53 classes of stuff more.
+    assert num_classes_of(stock('panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco')) is None
+    # Grounding DINO's, whose 256 are words.
+    model = build(tiny_config('RetinaNet'), initialise=False)
+    model.language_model = torch.nn.Identity()
+    assert num_classes_of(model) is None
 
 
 @pytest.mark.parametrize('wrapped', [False, True])

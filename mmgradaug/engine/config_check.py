@@ -247,9 +247,13 @@ def _annotations(cfg: dict[str, Any], stages: Sequence[str]) -> Iterator[str]:
         name = f'{stage}_dataloader'
         dataset = (cfg.get(name) or {}).get('dataset') or {}
         given = dataset.get('ann_file') if isinstance(dataset, dict) else None
-        if not isinstance(given, str) or '://' in given or not given.endswith('.json'):
+        if not isinstance(given, str) or not given.endswith('.json'):
             continue
-        path = Path(dataset.get('data_root') or '', given)
+        written = os.path.join(dataset.get('data_root') or '', given)
+        backend = (dataset.get('backend_args') or {}).get('backend', 'local')
+        if '://' in written or backend != 'local':
+            continue  # MMEngine reads it from elsewhere
+        path = Path(written)
         metrics = cfg.get(f'{stage}_evaluator') or []
         for metric in [metrics] if isinstance(metrics, Mapping) else metrics:
             other = metric.get('ann_file') if isinstance(metric, Mapping) else None

@@ -1,8 +1,6 @@
 """Labels that mean the same in training, in testing and to the network, before anything is computed."""
 
-import json
 import math
-import mmap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Optional
@@ -16,6 +14,7 @@ from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mmgradaug.categories import classes_of, shown, wrong_categories
 from mmgradaug.registry import HOOKS
 from mmgradaug.wrapped_datasets import inner_datasets
 
@@ -28,6 +27,10 @@ IMAGE_ENDINGS = {
     *('.jpg', '.jpeg', '.jfif', '.jp2', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif', '.avif'),
     *('.heic', '.ppm', '.pgm', '.pbm'),
 }
+
+# Parts of a model whose head has another number of classes than the data: of things alone, beside another head for
+# stuff, or of the most words of a text.
+OTHERWISE_COUNTED = ('panoptic_fusion_head', 'language_model')
 
 
 @HOOKS.register_module()
@@ -114,27 +117,27 @@ class DataCheckHook(Hook):
 
     def _training_problems(self, runner: Runner) -> Iterator[str]:
         dataset = runner.train_dataloader.dataset
-        classes = _classes(dataset)
+        classes = classes_of(dataset)
         if self.read_all:
             runner.logger.info(images_of(dataset))
             if words := left_out(dataset):
                 runner.logger.warning(words)
         if isinstance(runner._val_loop, BaseLoop):
             validation = runner.val_dataloader.dataset
-            yield from differing(classes, _classes(validation), 'training', 'val')
+            yield from differing(classes, classes_of(validation), 'training', 'val')
             yield from wrong_categories(validation)
         yield from wrong_categories(dataset)
         outputs = num_classes_of(runner.model)
         if classes is not None and outputs is not None and outputs != len(classes):
             empty = [name for name, count in (images_by_class(dataset) or {}).items() if not count]
             advice = (
-                f'no image is in {_shown(empty)}: remove the folder or fill it, or'
+                f'no image is in {shown(empty)}: remove the folder or fill it, or'
                 if empty
                 else 'write'
             )
             yield (
                 f'the head has num_classes={outputs}, but the training data have {len(classes)} classes '
-                f'({_shown(classes)}): {advice} num_classes={len(classes)} in the head, and in the '
+                f'({shown(classes)}): {advice} num_classes={len(classes)} in the head, and in the '
                 'data_preprocessor if it says it, or other data'
             )
         elif self.read_all:
@@ -149,7 +152,7 @@ class DataCheckHook(Hook):
         trained = trained.get('classes', trained.get('CLASSES'))
         for name, loop in (('test', runner._test_loop), ('val', runner._val_loop)):
             if isinstance(loop, BaseLoop) and not isinstance(runner._train_loop, BaseLoop):
-                classes = _classes(loop.dataloader.dataset)
+                classes = classes_of(loop.dataloader.dataset)
                 _refuse(
                     [
                         *differing(trained, classes, "the checkpoint's training", name),
@@ -157,7 +160,7 @@ class DataCheckHook(Hook):
                     ]
                 )
         if runner._resume and isinstance(runner._train_loop, BaseLoop):
-            classes = _classes(runner.train_dataloader.dataset)
+            classes = classes_of(runner.train_dataloader.dataset)
             _refuse(list(differing(trained, classes, "the checkpoint's training", 'training')))
 
 
@@ -178,7 +181,7 @@ def differing(
     what = 'in another order'
     if lacking or more:
         what = ', '.join(
-            f'{text} {_shown(names)}'
+            f'{text} {shown(names)}'
             for text, names in (('without', lacking), ('with also', more))
             if names
         )
@@ -191,7 +194,7 @@ def differing(
 
 def images_by_class(dataset: Any) -> Optional[dict[str, int]]:
     """Images of each class of a classification data set; None of another."""
-    classes = _classes(dataset)
+    classes = classes_of(dataset)
     if classes is None or not callable(getattr(dataset, 'get_data_info', None)):
         return None
     counts = dict.fromkeys(classes, 0)
@@ -249,56 +252,11 @@ def impossible_topk(metrics: Sequence[Any], num_classes: int) -> Iterator[str]:
             )
 
 
-def wrong_categories(dataset: Any) -> Iterator[str]:
-    """Where labels of a COCO file are of other names than ``metainfo.classes``, in wrapped data sets too.
-
-    MMDetection numbers labels by ``cat_ids``, in the order of the file's categories that ``metainfo.classes`` names.
-    """
-    for each in inner_datasets(dataset):
-        classes, file = _classes(each), getattr(each, 'ann_file', None)
-        if classes is None or getattr(each, 'cat_ids', None) is None:
-            continue
-        categories = categories_of(Path(str(file)))
-        if len(each.cat_ids) != len(classes):
-            known = f', which are {_shown([*categories.values()])}' if categories else ''
-            yield (
-                f'{file} has {len(each.cat_ids)} of the {len(classes)} classes of metainfo.classes '
-                f'({_shown(classes)}): write the names that are in its categories{known}'
-            )
-            continue
-        names = [categories.get(number, '') for number in each.cat_ids]
-        # Other names altogether are a data set's own matter: LVIS's are spelt in another way.
-        if sorted(names) == sorted(classes) and names != list(classes):
-            yield (
-                f'{file} numbers labels in the order {_shown(names)}, that of its categories, and '
-                f'metainfo.classes is in the order {_shown(classes)}: write metainfo=dict(classes='
-                f'{tuple(names)!r}) of training and validation, or bring the categories of the file into the '
-                'other order'
-            )
-
-
-def categories_of(file: Path) -> dict[int, str]:
-    """A COCO file's categories, names by number, without reading all of it; none if that cannot be told."""
-    if not file.is_file() or not file.stat().st_size:
-        return {}
-    with file.open('rb') as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        place = data.find(b'"categories"')
-        while place >= 0:
-            start = data.find(b'[', place)
-            text = data[start : start + 2**22].decode(errors='replace') if start >= 0 else ''
-            try:
-                found, _ = json.JSONDecoder().raw_decode(text)
-                return {category['id']: category['name'] for category in found}
-            except (ValueError, TypeError, KeyError):
-                place = data.find(b'"categories"', place + 1)
-    return {}
-
-
 def wrong_annotations(dataset: Any, num_classes: Optional[int]) -> Iterator[str]:
     """What is wrong with the labels and boxes of a data set of MMEngine's kind; the first of each kind."""
     if not callable(getattr(dataset, 'get_data_info', None)):
         return
-    classes = _classes(dataset)
+    classes = classes_of(dataset)
     seen: set[str] = set()
     instances = 0
     is_detection = False
@@ -329,13 +287,18 @@ def wrong_annotations(dataset: Any, num_classes: Optional[int]) -> Iterator[str]
     if is_detection and not instances:
         yield (
             f'{getattr(dataset, "ann_file", "the annotation file")} has no box of the classes '
-            f'{_shown(classes or ())}: look at its category ids and areas'
+            f'{shown(classes or ())}: look at its category ids and areas'
         )
 
 
 def num_classes_of(model: nn.Module) -> Optional[int]:
-    """How many classes a classifier's or detector's head tells apart; None if there is no such number."""
-    inner = model.module if is_model_wrapper(model) else model
+    """How many of the data's classes a classifier's or detector's head tells apart; None if there is no such number."""
+    inner: Any = model.module if is_model_wrapper(model) else model
+    if any(getattr(inner, part, None) is not None for part in OTHERWISE_COUNTED):
+        return None
+    # MMDetection's RPN finds objects of any class. By name, as that package may not be installed.
+    if 'RPN' in (kind.__name__ for kind in type(inner).__mro__):
+        return None
     head = getattr(inner, 'roi_head', None)
     head = getattr(head, 'bbox_head', None) or getattr(inner, 'bbox_head', None)
     head = head or getattr(inner, 'head', None)
@@ -343,17 +306,6 @@ def num_classes_of(model: nn.Module) -> Optional[int]:
         head = head[0]
     number = getattr(head, 'num_classes', None)
     return number if isinstance(number, int) and number > 0 else None
-
-
-def _classes(dataset: Any) -> Optional[Sequence[str]]:
-    meta = getattr(dataset, 'metainfo', None) or {}
-    return meta.get('classes')
-
-
-def _shown(names: Sequence[str]) -> str:
-    return ', '.join(map(str, names[:5])) + (
-        f' and {len(names) - 5} more' if len(names) > 5 else ''
-    )
 
 
 def _refuse(problems: list[str]) -> None:

@@ -1,6 +1,7 @@
 """Fine-tuning from the weights that were meant, or not at all."""
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any, Optional
 
@@ -37,6 +38,7 @@ class PretrainedBackboneHook(Hook):
 
     Raises:
         FileNotFoundError: before training, if the file is not there.
+        TypeError: before training, if the model has no backbone of its own, as semi-supervised detectors.
         ValueError: before training, if a weight is missing from the file or has another shape.
     """
 
@@ -50,7 +52,9 @@ class PretrainedBackboneHook(Hook):
         if not isinstance(runner._train_loop, BaseLoop):
             return
         model: Any = unwrapped(runner.model)
-        backbone = model.backbone
+        backbone: Any = getattr(model, 'backbone', None)
+        if backbone is None:
+            raise TypeError(_without_backbone(model))
         pretrained = pretrained_inits(backbone)
         if not pretrained and getattr(backbone, '_is_init', False):
             runner.logger.info(
@@ -92,11 +96,26 @@ class PretrainedBackboneHook(Hook):
             init['prefix'] = prefix
 
 
-def pretrained_prefix(backbone: nn.Module, path: str, first: Optional[str] = None) -> Optional[str]:
+def _without_backbone(model: nn.Module) -> str:
+    """What to do about a model whose backbones, if any, are in its parts."""
+    parts = [name for name, _ in model.named_modules() if name.endswith('.backbone')]
+    inside = f', but {" and ".join(parts)}' if parts else ''
+    return (
+        f'PretrainedBackboneHook checks model.backbone, and {type(model).__name__} has none{inside}: leave the hook '
+        'out. To ask for all weights of every file that an init_cfg names write default_hooks=dict(weights_check='
+        "dict(type='mmgradaug.WeightsCheckHook', min_share=1.0), ...)"
+    )
+
+
+def pretrained_prefix(
+    backbone: nn.Module, path: str, first: Optional[str] = None, guess: bool = False
+) -> Optional[str]:
     """What stands before the backbone's names in a checkpoint, as ``init_cfg`` has it; None for nothing.
 
     Args:
         first: tried before all others.
+        guess: take a prefix that is in the file alone too (``encoder_q.0.``), and not only tell of it: whether it is
+            the network that was meant, and not its like beside it, its user knows.
 
     Raises:
         ValueError: a weight of the backbone is missing there, or has another shape.
@@ -104,28 +123,48 @@ def pretrained_prefix(backbone: nn.Module, path: str, first: Optional[str] = Non
     weights = weights_in(path)
     reports: dict[Optional[str], LoadingReport] = {}
     for prefix in dict.fromkeys((first, *PREFIXES)):
-        # A prefix without its dot gets one from MMEngine.
-        start = 'module.' if prefix is None else f'{prefix.rstrip(".")}.'
-        named = {name[len(start) :]: v for name, v in weights.items() if name.startswith(start)}
-        if prefix is None:
-            named = {**weights, **named}
-        reports[prefix] = loading_report(backbone, named)
+        reports[prefix] = _report(backbone, weights, prefix)
         if not reports[prefix].lacking:
             return prefix
     best = min(reports, key=lambda prefix: len(reports[prefix].lacking))
     lacking = reports[best].lacking
     number = sum('num_batches_tracked' not in name for name in backbone.state_dict())
-    others = sorted({n[: -len(lacking[0])] for n in weights if n.endswith(f'.{lacking[0]}')})
     elsewhere = weights_elsewhere(weights, path)
-    hint = (
-        f". It has {others[0]}{lacking[0]}: init_cfg=dict(prefix='{others[0]}')?"
-        if others
-        else elsewhere and f'. {elsewhere}' or ''
-    )
+    hint = elsewhere and f'. {elsewhere}' or ''
+    likeliest = _likeliest_prefix(backbone, weights)
+    if likeliest is not None:
+        left = len(_report(backbone, weights, likeliest).lacking)
+        if guess and not left:
+            return likeliest
+        if left < len(lacking):
+            hint = (
+                f". Under '{likeliest}' it has {number - left} of them: write prefix='{likeliest}' in that init_cfg, "
+                'if that is the network meant'
+            )
     raise ValueError(
         f'{path} does not hold the weights of this {type(backbone).__name__}: {len(lacking)} of '
         f'{number} are missing or of another shape, {best or ""}{lacking[0]} for instance{hint}'
     )
+
+
+def _report(backbone: nn.Module, weights: dict[str, Any], prefix: Optional[str]) -> LoadingReport:
+    """What loading says of those of a file's weights that have a prefix."""
+    # A prefix without its dot gets one from MMEngine.
+    start = 'module.' if prefix is None else f'{prefix.rstrip(".")}.'
+    named = {name[len(start) :]: v for name, v in weights.items() if name.startswith(start)}
+    return loading_report(backbone, {**weights, **named} if prefix is None else named)
+
+
+def _likeliest_prefix(backbone: nn.Module, weights: dict[str, Any]) -> Optional[str]:
+    """What stands before the most of the backbone's names in a file; None if nothing does."""
+    own = backbone.state_dict().keys()
+    found: Counter[str] = Counter()
+    for name in weights:
+        parts = name.split('.')
+        for place in range(1, len(parts)):
+            if '.'.join(parts[place:]) in own:
+                found['.'.join(parts[:place]) + '.'] += 1
+    return max(found, key=found.__getitem__) if found else None
 
 
 def weights_in(path: str) -> dict[str, Any]:

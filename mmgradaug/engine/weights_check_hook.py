@@ -12,6 +12,7 @@ from mmgradaug.loading import LoadingReport, loading_report, on_loading, unwrapp
 from mmgradaug.registry import HOOKS
 
 from .pretrained_backbone_hook import (
+    PREFIXES,
     brings_whole_model,
     pretrained_inits,
     pretrained_prefix,
@@ -27,7 +28,8 @@ class WeightsCheckHook(Hook):
     ``init_cfg=dict(type='Pretrained', checkpoint=...)`` brings, by what loading itself says. MMEngine warns of names
     and trains on, from random numbers if it must: a file of torchvision's, whose ``conv1.weight`` is a model's
     ``backbone.conv1.weight``, brings nothing at all as ``load_from``. Where ``load_from`` or ``resume`` brings the
-    model, the files of ``init_cfg`` do not count.
+    model, the files of ``init_cfg`` do not count. A resumed training needs all weights of the same network: an
+    optimizer's state is of them, and half a network that begins anew is no training that goes on.
 
     In a config: ``default_hooks = dict(weights_check=dict(type='mmgradaug.WeightsCheckHook'), ...)``.
 
@@ -36,7 +38,7 @@ class WeightsCheckHook(Hook):
             hundreds. :class:`PretrainedBackboneHook` asks for all of a backbone's.
 
     Raises:
-        ValueError: before the first iteration, if fewer fit; the message says what to write.
+        ValueError: before the first iteration, if fewer fit, or not all to resume; the message says what to write.
     """
 
     priority = 'VERY_HIGH'
@@ -73,8 +75,11 @@ class WeightsCheckHook(Hook):
         named = {name.removeprefix('module.'): value for name, value in weights.items()}
         model = unwrapped(runner.model)
         file = runner._load_from or 'the checkpoint'
+        report = loading_report(model, named)
+        if runner._resume:
+            _require_all(report, file, model)
         self._judge(
-            runner, model, 'this model', file, loading_report(model, named), named,
+            runner, model, 'this model', file, report, named,
             lambda examples: _advice_of_load_from(model, file) or examples,
         )  # fmt: skip
 
@@ -98,7 +103,7 @@ class WeightsCheckHook(Hook):
         weights: Mapping[str, Any],
         advice: Callable[[str], str],
     ) -> None:
-        names = [name for name in model.state_dict() if 'num_batches_tracked' not in name]
+        names = _weights_of(model)
         fitting = len(names) - len(report.lacking)
         sentence = f'{file} has {fitting} of the {len(names)} weights of {what}'
         examples = _examples(report.lacking, report.unexpected)
@@ -112,6 +117,39 @@ class WeightsCheckHook(Hook):
         (runner.logger.warning if report.lacking else runner.logger.info)(sentence)
 
 
+def _weights_of(model: nn.Module) -> list[str]:
+    return [name for name in model.state_dict() if 'num_batches_tracked' not in name]
+
+
+def _require_all(report: LoadingReport, file: str, model: nn.Module) -> None:
+    """Raise ValueError if a checkpoint to resume from is of another network."""
+    if not report.lacking and not report.unexpected:
+        return
+    # What a model leaves out of any file as it loads, such as tables that it computes (Swin V2), is nobody's lack.
+    own = loading_report(model, model.state_dict())
+    lacking = [name for name in report.lacking if name not in own.lacking]
+    unexpected = [name for name in report.unexpected if name not in own.unexpected]
+    others = [
+        f'{text} {_first(names)}'
+        for names, text in (
+            (lacking, 'missing there or of another shape:'),
+            (unexpected, 'without a place in this model:'),
+        )
+        if names
+    ]
+    if others:
+        number = len(_weights_of(model))
+        raise ValueError(
+            f'{file} cannot be resumed: it has {number - len(lacking)} of the {number} weights of this model '
+            f'({"; ".join(others)}), and to go on needs the same network. Write the config that it was trained by; '
+            'to begin a new training from these weights write load_from=FILE, without --resume'
+        )
+
+
+def _first(names: list[str]) -> str:
+    return ', '.join(names[:3]) + (f' and {len(names) - 3} more' if len(names) > 3 else '')
+
+
 def _examples(lacking: list[str], unexpected: list[str]) -> str:
     sentences = []
     for names, text in (
@@ -119,8 +157,7 @@ def _examples(lacking: list[str], unexpected: list[str]) -> str:
         (unexpected, 'without a place in it, and left out'),
     ):
         if names:
-            more = f' and {len(names) - 3} more' if len(names) > 3 else ''
-            sentences.append(f'{text}: {", ".join(names[:3])}{more}')
+            sentences.append(f'{text}: {_first(names)}')
     text = f'{"; ".join(sentences)}.'
     return text[0].upper() + text[1:] if sentences else ''
 
@@ -131,12 +168,14 @@ def _advice_of_load_from(model: nn.Module, file: str) -> Optional[str]:
     if not isinstance(backbone, nn.Module):
         return None
     try:
-        pretrained_prefix(backbone, file)
+        prefix = pretrained_prefix(backbone, file, guess=True)
     except (OSError, ValueError):
         return None
+    # PretrainedBackboneHook finds the usual ones by itself.
+    more = '' if prefix in PREFIXES else f', prefix={prefix!r}'
     return (
         'It holds all weights of the backbone: leave load_from out, and write model.backbone.init_cfg='
-        f"dict(type='Pretrained', checkpoint='{file}') and custom_hooks=[dict(type="
+        f"dict(type='Pretrained', checkpoint='{file}'{more}) and custom_hooks=[dict(type="
         "'mmgradaug.PretrainedBackboneHook'), ...]"
     )
 
@@ -144,7 +183,7 @@ def _advice_of_load_from(model: nn.Module, file: str) -> Optional[str]:
 def _advice_of_init_cfg(place: str, module: nn.Module, init: dict[str, Any]) -> Optional[str]:
     """What to write where the file holds all weights, whose names begin otherwise."""
     try:
-        prefix = pretrained_prefix(module, init['checkpoint'])
+        prefix = pretrained_prefix(module, init['checkpoint'], guess=True)
     except (OSError, ValueError):
         return None
     if prefix == init.get('prefix'):

@@ -28,8 +28,9 @@ from mmengine.runner import load_checkpoint
 from mmengine.structures import InstanceData
 
 import mmgradaug  # noqa: F401  registers our classes, whether or not the configs import them
+from mmgradaug.categories import shown, wrong_categories
 from mmgradaug.config_types import default_scope
-from mmgradaug.files import UserError
+from mmgradaug.files import UserError, require_folder
 from mmgradaug.launch import check_fits, load_config, parse_options, require_checkpoint
 
 GROUND_TRUTH = 'ground truth'
@@ -63,8 +64,8 @@ class Detector:
         """Raises UserError if it was trained with other classes: labels would get names at random."""
         if self.classes is not None and list(self.classes) != list(classes):
             raise UserError(
-                f'{self.checkpoint} was trained with the classes {_shortened(self.classes)}, the '
-                f'test set has {_shortened(classes)}'
+                f'{self.checkpoint} was trained with the classes {shown(self.classes)}, the '
+                f'test set has {shown(classes)}'
             )
 
     def detect(self, image_path: str, score_thr: float, num_classes: int) -> InstanceData:
@@ -77,15 +78,11 @@ class Detector:
         return found[found.scores > score_thr]
 
 
-def _shortened(names: Sequence[str]) -> str:
-    return ', '.join(names[:5]) + (f' and {len(names) - 5} more' if len(names) > 5 else '')
-
-
 class TestSet:
     """The images of a config's test set, and what there is to be found in them."""
 
     def __init__(self, cfg: Config, config: str) -> None:
-        """Raises UserError if the data is not there."""
+        """Raises UserError if the data is not there, or its labels are not those of the names."""
         init_default_scope(default_scope(cfg, 'mmdet'))
         try:
             self.dataset = DATASETS.build(cfg.test_dataloader.dataset)
@@ -94,6 +91,16 @@ class TestSet:
                 f'{config}: the test set cannot be read: {error}\nData elsewhere: --cfg-options '
                 'test_dataloader.dataset.data_root=DIR/'
             ) from error
+        except ValueError as error:
+            # NumPy's, when MMEngine packs the annotations of no image at all.
+            if 'at least one array' not in str(error):
+                raise
+            raise UserError(
+                f'{config}: the test set has no image: write another file of annotations, --cfg-options '
+                'test_dataloader.dataset.ann_file=FILE'
+            ) from error
+        for problem in wrong_categories(self.dataset):
+            raise UserError(f'{config}: the test set: {problem}')
         self.classes: Sequence[str] = self.dataset.metainfo['classes']
         self.load_image = Compose(get_test_pipeline_cfg(cfg)[:1])
 
@@ -243,6 +250,7 @@ def run(args: argparse.Namespace) -> None:
     out_dir = args.out or Path(configs[0].work_dir) / 'detections'
     if out_dir.exists() and not out_dir.is_dir():
         raise UserError(f'--out: {out_dir} is not a folder')
+    require_folder(out_dir)
     detectors = [Detector(cfg, *model) for cfg, model in zip(configs, models)]
     test_set = TestSet(configs[0], args.config)
     for detector in detectors:

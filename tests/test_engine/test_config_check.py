@@ -45,6 +45,28 @@ def test_figures_of_other_boxes_than_the_images(tmp_path):
     assert 'b.json is not the file of val_dataloader.dataset' in problem
 
 
+@pytest.mark.parametrize(
+    'elsewhere',
+    [
+        dict(data_root='https://example.org/coco/'),
+        dict(data_root='s3://coco'),
+        dict(backend_args=dict(backend='petrel', path_mapping={'data/': 's3://data/'})),
+        dict(ann_file='https://example.org/a.json'),
+    ],
+)
+def test_annotations_that_are_read_from_elsewhere_are_not_missing(elsewhere):
+    dataset = dict(type='CocoDataset', data_root='data/no_such', ann_file='a.json')
+    evaluator = dict(type='CocoMetric', ann_file='https://example.org/coco/a.json')
+
+    def problems(**changes):
+        loader = dict(dataset={**dataset, **changes})
+        return problems_of(Config(dict(val_dataloader=loader, val_evaluator=evaluator)), ['val'])
+
+    assert not problems(**elsewhere)
+    for backend_args in (None, dict(backend='local')):
+        assert 'there is no file data/no_such/a.json' in problems(backend_args=backend_args)[-1]
+
+
 def test_an_epoch_that_never_ends():
     loader = dict(sampler=dict(type='InfiniteSampler'))
     epochs, iterations = dict(by_epoch=True, max_epochs=3), dict(by_epoch=False, max_iters=3)

@@ -8,8 +8,9 @@ from helpers import gradaug_config
 from mmengine.config import Config
 from mmengine.dataset import DefaultSampler
 from mmengine.hooks import Hook
-from mmengine.registry import DATA_SAMPLERS
-from resumable import ToyImages, differences, final_state, toy_config, train
+from mmengine.registry import DATA_SAMPLERS, MODELS
+from resumable import ToyImages, ToyNetwork, differences, final_state, toy_config, train
+from torch import nn
 
 from mmgradaug.engine.placed_batches import PlacedDataset, PlacedIndices, draws_of
 
@@ -331,6 +332,50 @@ def test_another_set_up_is_refused(tmp_path, changes, says):
     train(tmp_path, stop_at=13, **EVERY_ITERATION)
     with pytest.raises(ValueError, match=says):
         train(tmp_path, resume=True, **EVERY_ITERATION, **changes)
+
+
+@MODELS.register_module(force=True)
+class AnotherToyNetwork(ToyNetwork):
+    def __init__(self, classes, more):
+        super().__init__()
+        last = nn.Linear(16, classes)
+        self.layers = nn.Sequential(*self.layers[:4], last, *[nn.Linear(classes, classes)] * more)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'says'),
+    [
+        (dict(classes=5, more=0), r'6 of the 8 weights .*: layers\.4\.weight, layers\.4\.bias\)'),
+        (dict(classes=4, more=1), r'8 of the 10 weights .*there or of another shape: layers\.5\.w'),
+    ],
+)
+def test_a_checkpoint_of_another_network_is_not_gone_on_from(tmp_path, changes, says):
+    """Without momentum the optimizer has no state that would not fit."""
+    options = dict(optim=dict(optimizer=dict(type='SGD', lr=0.1)), ema=True)
+    train(tmp_path, stop_at=9, **options)
+
+    def with_network(network):
+        def config(*arguments, **more):
+            cfg = toy_config(*arguments, **more)
+            cfg.model = dict(type='AnotherToyNetwork', **network)
+            return cfg
+
+        return config
+
+    with pytest.raises(ValueError, match=f'{says}.*write load_from=FILE, without --resume'):
+        train(tmp_path, config=with_network(changes), resume=True, **options)
+    assert not (tmp_path / 'epoch_2.pth').exists()
+    train(tmp_path, config=with_network(dict(classes=4, more=0)), resume=True, **options)
+    assert (tmp_path / 'epoch_3.pth').is_file()
+
+
+def test_a_checkpoint_of_a_larger_network_is_not_gone_on_from(tmp_path):
+    train(tmp_path, stop_at=9)
+    weights = torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
+    weights['state_dict']['layers.5.weight'] = torch.zeros(4, 4)
+    torch.save(weights, tmp_path / 'epoch_1.pth')
+    with pytest.raises(ValueError, match=r'8 of the 8 .*without a place in this model: layers\.5'):
+        train(tmp_path, resume=True)
 
 
 def test_what_cannot_be_exact_is_refused(tmp_path):

@@ -8,6 +8,7 @@ import torch
 from detection import build, tiny_config
 from mmengine.model import PretrainedInit
 from mmengine.runner import EpochBasedTrainLoop
+from torch import nn
 
 from mmgradaug.engine import PretrainedBackboneHook
 
@@ -72,7 +73,9 @@ def test_ddps_files_and_prefixes_of_the_users_own(tmp_path, backbone, prefix):
     assert_same(started(runner), backbone)
     if 'encoder' in prefix:
         assert runner.model.backbone.init_cfg['prefix'] == prefix
-        with pytest.raises(ValueError, match=r"It has encoder\.conv1\..*prefix='encoder\.'"):
+        with pytest.raises(
+            ValueError, match=r"Under 'encoder\.' it has 100 of .*prefix='encoder\.'"
+        ):
             PretrainedBackboneHook().before_run(runner_of(tmp_path / 'some.pth'))
 
 
@@ -147,6 +150,25 @@ def test_another_network_is_refused(tmp_path, backbone):
     torch.save(dict(state_dict={'head.fc.weight': torch.zeros(1)}), tmp_path / 'none.pth')
     with pytest.raises(ValueError, match='100 of 100 .* conv1.weight for instance'):
         PretrainedBackboneHook().before_run(runner_of(tmp_path / 'none.pth'))
+
+
+def test_a_model_whose_backbones_are_in_its_parts_is_told_what_to_do(tmp_path):
+    """As MMDetection's Soft Teacher is made."""
+    runner = runner_of(tmp_path / 'nothing.pth')
+    detector, runner.model = runner.model, nn.Module()
+    runner.model.student = detector
+    with pytest.raises(
+        TypeError, match='has none, but student.backbone: leave the hook out.*min_share'
+    ):
+        PretrainedBackboneHook().before_run(runner)
+
+
+def test_no_prefix_is_offered_that_brings_less(tmp_path, backbone):
+    """A deep stem's file has no conv1.weight but those of its blocks, which are no prefixes."""
+    weights = {f'backbone.{name}': value for name, value in backbone.items() if name[:4] != 'conv'}
+    torch.save(dict(state_dict=weights), tmp_path / 'some.pth')
+    with pytest.raises(ValueError, match=r'1 of 100 .*, backbone\.conv1\.weight for instance$'):
+        PretrainedBackboneHook().before_run(runner_of(tmp_path / 'some.pth'))
 
 
 @pytest.mark.parametrize('init_cfg', [None, dict(type='Kaiming'), [dict(type='Kaiming')]])

@@ -289,6 +289,14 @@ def saved(path, **content):
             'image 0 of the test set cannot be read',
         ),
         (
+            dict(more=['--cfg-options', 'test_dataloader.dataset.ann_file={empty}']),
+            'the test set has no image: write another file of annotations',
+        ),
+        (
+            dict(more=['--cfg-options', 'test_dataloader.dataset.ann_file={order}']),
+            'numbers labels in the order triangle, square, circle',
+        ),
+        (
             dict(config=ROOT / 'configs/quickstart/digits_baseline.py'),
             'has no detector of MMDetection: its model is ImageClassifier',
         ),
@@ -301,13 +309,31 @@ def test_bad_input_is_named_before_anything_is_written(made, tmp_path, capsys, c
         content['meta']['dataset_meta']['classes'] = change['classes']
         checkpoint = saved(tmp_path / 'other.pth', **content)
     also = ['--also', made / 'masks.py', made / change['also']] if 'also' in change else []
+    content = json.loads((made / 'shapes/annotations/instances_val2017.json').read_text())
+    categories = content['categories'][::-1]
+    for name, changed in dict(
+        empty=dict(images=[], annotations=[]), order=dict(categories=categories)
+    ).items():
+        (tmp_path / f'{name}.json').write_text(json.dumps({**content, **changed}))
+    files = dict(empty=tmp_path / 'empty.json', order=tmp_path / 'order.json')
+    more = [str(each).format(**files) for each in change.get('more', [])]
     stop = tool(
         made / change.get('config', 'masks.py'), checkpoint, *also,
-        *change.get('more', []), '--out', tmp_path / 'out',
+        *more, '--out', tmp_path / 'out',
     )  # fmt: skip
     assert says in f'{stop} {capsys.readouterr().err}'
     assert stop != 0
     assert not (tmp_path / 'out').exists()
+
+
+def test_an_out_folder_that_cannot_be_made_is_told_before_anything_is_loaded(
+    made, tmp_path, capsys
+):
+    (tmp_path / 'file').touch()
+    (tmp_path / 'broken.pth').touch()  # which loading would refuse
+    assert tool(made / 'masks.py', tmp_path / 'broken.pth', '--out', tmp_path / 'file' / 'out')
+    said = capsys.readouterr().err
+    assert f'{tmp_path}/file/out cannot be written to' in said and '--out DIR' in said
 
 
 def test_default_titles_tell_models_apart():
