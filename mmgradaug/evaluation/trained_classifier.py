@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 import mmgradaug  # noqa: F401  registers our classes, whether or not the configs import them
 from mmgradaug.config_types import class_of, default_scope
-from mmgradaug.files import UserError, read_json, short
+from mmgradaug.files import UserError, read_json, require_folder, short
 from mmgradaug.launch import check_fits, load_config, parse_options, require_checkpoint
 from mmgradaug.models import (
     GradAugClassifier,
@@ -227,8 +227,11 @@ def load_classifier(args: argparse.Namespace, stock: bool = False) -> TrainedCla
         stock: build MMPretrain's own classifier for it, see :func:`stock_config`.
 
     Raises:
-        UserError: config and checkpoint do not belong together, or are of no classifier.
+        UserError: config and checkpoint do not belong together, or are of no classifier; ``args.out`` cannot be
+            written to.
     """
+    if vars(args).get('out') is not None:
+        require_folder(args.out)
     cfg = load_config(
         argparse.Namespace(
             config=args.config,

@@ -109,6 +109,10 @@ def test_wrong_weights_and_missing_data_are_named(classifier, tmp_path):
             config=str(classifier / 'config.py'), checkpoint='x.pth', cfg_options=[]
         )
         trained.load_classifier(args)
+    (tmp_path / 'file').touch()
+    args.out = tmp_path / 'file' / 'results'
+    with pytest.raises(SystemExit, match='file/results cannot be written to.*--out DIR'):
+        trained.load_classifier(args)
     one = load(classifier, '--cfg-options', 'test_dataloader.dataset.data_root=nowhere')
     with pytest.raises(
         SystemExit, match='the test set cannot be read.*\n.*test_dataloader.dataset.data_root=DIR'
