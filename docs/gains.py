@@ -50,7 +50,8 @@ def gains(text: str) -> list[Gain]:
             section = f'Fine-tuning, {DATASETS[match[2]]}, {int(match[3]):,} labels'
             section += ', counted' if '_cpu' in match[1] else ''
         elif match := re.match(r'<!-- detection \S+/(\w+)\.json ', line):
-            section = f'Detector with a pretrained backbone, {match[1]}, box AP'
+            images = match[1].replace('_long', ', twice as long')
+            section = f'Detector with a pretrained backbone, {images}, box AP'
         elif not line.startswith('| ') or len(cells) < 4:
             continue
         elif section == SCRATCH:
