@@ -6,6 +6,9 @@ from typing import Any, Optional, Union
 
 from mmengine.registry import Registry
 
+# Words in the names of metrics that are the better the lower they are.
+LOWER = re.compile(r'(?<![a-z])(loss|error|err|mae|rmse|mmr)(?![a-z])', re.IGNORECASE)
+
 
 def default_scope(cfg: Mapping[str, Any], otherwise: str) -> str:
     """The scope in which a config's short names are looked up.
@@ -70,9 +73,9 @@ def lower_is_better(name: str, cfg: Optional[Mapping[str, Any]] = None) -> bool:
     names = [names] if isinstance(names, str) else list(names or [])
     rules = [rules] * len(names) if isinstance(rules, str) else list(rules or [])
     said = dict(zip(names, rules))
-    if name in said:
-        return said[name] == 'less'
-    return 'loss' in name or 'error' in name or name.endswith('mMR')
+    if name in said or 'auto' in said:
+        return said.get(name, said.get('auto')) == 'less'
+    return LOWER.search(name) is not None
 
 
 def short_name(part: Union[Mapping[str, Any], type, str]) -> str:

@@ -4,6 +4,7 @@ import argparse
 import difflib
 import os
 import pickle
+import re
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,13 +40,19 @@ TRAINING_HOOKS = dict(
 READ_TOO = ('tta_model', 'tta_pipeline', 'strategy')
 
 
+# White space that is not beside a comma, a bracket or a quotation mark.
+WITHIN_WORDS = re.compile(r"""[^\s,()\[\]{}'"]\s+[^\s,()\[\]{}'"]""")
+
+
 class Options(DictAction):
     """MMEngine's KEY=VALUE, from which it would take white space in silence: 'my runs' would be 'myruns'."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
         for option in values or ():
-            text = option.partition('=')[2].strip()
-            if text[:1] not in '[(' and ' ' in text:
+            _, equals, text = option.partition('=')
+            if not equals:
+                raise UserError(f'--cfg-options takes KEY=VALUE, got {option!r}')
+            if WITHIN_WORDS.search(text):
                 raise UserError(
                     f'--cfg-options {option!r}: MMEngine takes white space out of values. Write this one into the '
                     'config, or use a path without'

@@ -297,9 +297,13 @@ def test_a_config_that_does_not_fit_its_base(tmp_path):
 
 
 def test_white_space_in_options_is_not_taken_out_in_silence():
-    with pytest.raises(UserError, match="'work_dir=my runs': MMEngine takes white space out"):
-        parse_options(['work_dir=my runs'])
-    assert parse_options(['a=[1, 2]', 'b= 3']) == dict(a=[1, 2], b=3)
+    for option in ('work_dir=my runs', 'a=[/data/my files/x.pth]', 'a=(x,my runs)'):
+        with pytest.raises(UserError, match='MMEngine takes white space out'):
+            parse_options([option])
+    given = ['a=[1, 2]', 'b= 3', 'c=1, 2', 'd="[1, 2]"', 'e=[(1, 2), 3]']
+    assert parse_options(given) == dict(a=[1, 2], b=3, c=[1, 2], d=[1, 2], e=[(1, 2), 3])
+    with pytest.raises(UserError, match="takes KEY=VALUE, got 'max_iters'"):
+        parse_options(['max_iters'])
 
 
 def test_a_file_that_a_config_opens_is_not_told_as_its_base(tmp_path):

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 
 from mmgradaug.registry import HOOKS
 
@@ -60,10 +60,12 @@ class StopOnSignalHook(Hook):
         self._received = 0
         if get_world_size() > 1:
             self._group = dist.new_group(backend='gloo')
-        loader = runner.train_loop.dataloader
-        if loader.num_workers:
-            loader.worker_init_fn = _SurvivesOneSigterm(loader.worker_init_fn)
-            atexit.register(self._end_workers)
+        for loop in (runner.train_loop, runner._val_loop):
+            loader = loop.dataloader if isinstance(loop, BaseLoop) else None
+            if loader is not None and loader.num_workers:
+                loader.worker_init_fn = _SurvivesOneSigterm(loader.worker_init_fn)
+                atexit.unregister(self._end_workers)
+                atexit.register(self._end_workers)
         if threading.current_thread() is not threading.main_thread():
             runner.logger.warning('signals reach the main thread alone: this training ignores them')
             return

@@ -37,7 +37,7 @@ def main_metric(cfg: Mapping[str, Any]) -> str:
     names = [name for metric in metrics for name in logged_names(metric)]
     top1 = [name for name in names if name.endswith('/top1')]
     best = ((cfg.get('default_hooks') or {}).get('checkpoint') or {}).get('save_best')
-    best = [best] if isinstance(best, str) and best != 'auto' else list(best or [])[:1]
+    best = [best] if isinstance(best, str) else list(best or [])[:1]
     chosen = [*top1, *(name for name in best if name != 'auto'), *names]
     if not chosen:
         raise ValueError(

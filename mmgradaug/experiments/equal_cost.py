@@ -74,10 +74,11 @@ def _is_baseline(item: Item) -> bool:
 
 def _plain_of(gradaug: Item, plain_items: Sequence[Item]) -> Optional[Item]:
     """What a GradAug training is measured by; None if it is not clear."""
-    own = settings_of(read_config(gradaug.base).to_dict())
-    settings = [settings_of(read_config(plain.base).to_dict()) for plain in plain_items]
-    alike = [i for i, other in enumerate(settings) if have_the_same_data(own, other)]
-    plain_items, others = [plain_items[i] for i in alike], [settings[i] for i in alike]
+    config = read_config(gradaug.base).to_dict()
+    configs = [read_config(plain.base).to_dict() for plain in plain_items]
+    alike = [i for i, other in enumerate(configs) if have_the_same_data(config, other)]
+    plain_items, others = [plain_items[i] for i in alike], [settings_of(configs[i]) for i in alike]
+    own = settings_of(config)
     for candidates in (
         [p for p, other in zip(plain_items, others) if differ_in_gradaug_alone(own, other)],
         [p for p, other in zip(plain_items, others) if differ_in_gradaug_alone(own, other, True)],

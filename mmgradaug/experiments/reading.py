@@ -220,7 +220,9 @@ def _circumstances(record: dict[str, Any]) -> str:
 
 def _key_of(file: Path, config: dict[str, Any]) -> str:
     """The key of the row that a config trains: rows that share a file are told apart by options."""
-    rows = [row for row in ROWS.values() if file.as_posix().endswith(f'configs/{row.config}')]
+    rows = [
+        row for row in ROWS.values() if f'/{file.as_posix()}'.endswith(f'/configs/{row.config}')
+    ]
     for row in sorted(rows, key=lambda row: -len(row.options)):
         if all(_at(config, k) == v for k, v in parse_options(row.options).items()):
             return row.key

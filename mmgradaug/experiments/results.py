@@ -128,13 +128,15 @@ class Group:
                 if row.key == base and (found := baseline_of(row, table)) is not None:
                     if found.key in self.results:
                         return found.key
-        own = self.results[base][0].settings if base in self.results else None
+        ours = self.results[base][0] if base in self.results else None
         plain = [
             k
             for k, runs in self.results.items()
-            if _may_be_plain(k, runs) and (own is None or have_the_same_data(own, runs[0].settings))
+            if _may_be_plain(k, runs)
+            and (ours is None or have_the_same_data(ours.config, runs[0].config))
         ]
-        if own is not None and self.results[base][0].is_gradaug:
+        if ours is not None and ours.is_gradaug:
+            own = ours.settings
             for lengths_too in (False, True):
                 alike = [
                     k

@@ -35,10 +35,15 @@ WITHOUT_EFFECT = {
 BATCH = 'train_dataloader.batch_size'
 # Which images and annotations, wherever they lie on a machine.
 FOLDERS, ANNOTATIONS = 'train_dataloader.dataset.data_root', 'train_dataloader.dataset.ann_file'
+PARTS = ('num_labels', 'indices', 'split')
+# Data sets that are the same in any folder.
+FIXED = ('CIFAR10', 'CIFAR100', 'MNIST', 'FashionMNIST', 'STL10', 'CIFAR10C')
 # Folders of no name of their own.
 GENERAL = re.compile(
-    r'|\.+|data|datasets?|annotations?|images?|imgs|(train|val|test|trainval)\d*', re.IGNORECASE
+    r'|\.+|[a-z]:|annotations?|images?|imgs|(train(ing)?|val|test|trainval)((19|20)\d\d)?',
+    re.IGNORECASE,
 )
+COLLECTIONS = re.compile('data|datasets?', re.IGNORECASE)
 
 
 def settings_of(config: dict[str, Any], world_size: int = 1) -> dict[str, Any]:
@@ -53,15 +58,14 @@ def settings_of(config: dict[str, Any], world_size: int = 1) -> dict[str, Any]:
         {'train_dataloader.batch_size': 512}
     """
     found = dict(_leaves(config))
-    dataset = (config.get('train_dataloader') or {}).get('dataset') or {}
     # The weights, wherever they are on a machine. A resumed run has its own checkpoint there.
     file = None if config.get('resume') else config.get('load_from')
     if isinstance(file, str) and file:
         found['load_from'] = file.rsplit('/', 1)[-1]
-    parts = inner_configs(dataset)
+    parts = _data_sets(config)
     for key, names in (
         (FOLDERS, [folder_name(part) for part in parts]),
-        (ANNOTATIONS, [str(part.get('ann_file') or '').rsplit('/', 1)[-1] for part in parts]),
+        (ANNOTATIONS, [_annotations(part) for part in parts]),
     ):
         if any(names):
             found[key] = ' + '.join(names)
@@ -71,20 +75,51 @@ def settings_of(config: dict[str, Any], world_size: int = 1) -> dict[str, Any]:
 
 
 def folder_name(dataset: dict[str, Any]) -> str:
-    """What the folder of a data set is called, 'flowers' of ``data/flowers/train``; '' if it has no such name."""
-    files = str(dataset.get('ann_file') or '').rpartition('/')[0]
+    """What the folder of a data set is called, 'flowers' of ``data/flowers/train``; '' if it has no such name.
+
+    With what is between it and the images, 'flowers/few' of ``data_root='data/flowers', data_prefix='few'``.
+    """
+    if _kind(dataset) in FIXED:
+        return ''
     prefix = dataset.get('data_prefix') or ''
-    images = next(iter(prefix.values()), '') if isinstance(prefix, dict) else prefix
-    for path in (dataset.get('data_root'), files, images):
-        names = [part for part in str(path or '').split('/') if not GENERAL.fullmatch(part)]
-        if names:
-            return names[-1]
-    return ''
+    images = _names(next(iter(prefix.values()), '') if isinstance(prefix, dict) else prefix)
+    for path in (dataset.get('data_root'), str(dataset.get('ann_file') or '').rpartition('/')[0]):
+        if names := _names(path):
+            return '/'.join([names[-1], *images])
+    return '/'.join(images)
+
+
+def _names(path: Any) -> list[str]:
+    """The folders of a path that have a name of their own, below the last that is called data."""
+    parts = str(path or '').replace('\\', '/').split('/')
+    places = [i for i, part in enumerate(parts) if COLLECTIONS.fullmatch(part)]
+    below = parts[places[-1] + 1 :] if places else parts
+    return [part for part in below if not GENERAL.fullmatch(part)]
+
+
+def _data_sets(config: dict[str, Any]) -> list[dict[str, Any]]:
+    return inner_configs((config.get('train_dataloader') or {}).get('dataset') or {})
+
+
+def _annotations(dataset: dict[str, Any]) -> str:
+    return str(dataset.get('ann_file') or '').rsplit('/', 1)[-1]
+
+
+def _kind(dataset: dict[str, Any]) -> str:
+    """The class of a data set, or of that which it takes a part of."""
+    return short_name(dataset.get('of') or dataset.get('type') or '')
 
 
 def have_the_same_data(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two trainings have the same images, by what :func:`settings_of` gives."""
-    return all(one.get(key) == other.get(key) for key in (FOLDERS, ANNOTATIONS))
+    """Whether two configs train on the same images."""
+    return _data_of(one) == _data_of(other)
+
+
+def _data_of(config: dict[str, Any]) -> list[tuple[Any, ...]]:
+    return [
+        (_kind(part), folder_name(part), _annotations(part), *(part.get(key) for key in PARTS))
+        for part in _data_sets(config)
+    ]
 
 
 def differ_in_gradaug_alone(

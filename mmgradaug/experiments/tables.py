@@ -34,7 +34,8 @@ METRICS = {
 }
 # Metrics of MMDetection that are logged in [0, 1]; all others of it and of MMPretrain are in per cent, or counts.
 FRACTION = re.compile(
-    r'(.*/)?(bbox|segm|proposal|keypoints)_m?A[PR].*|(pascal_voc|lvis|openimages|cityscapes|crowd_human)/.*'
+    r'(.*/)?(bbox|segm|proposal|keypoints)_m?A[PR].*|(.*/)?AR(_[sml])?@\d+|coco/.*_precision'
+    r'|(pascal_voc|lvis|openimages|cityscapes|crowd_human)/.*'
 )
 
 
@@ -372,7 +373,8 @@ ROWS = {row.key: row for table in reversed(TABLES) for row in table.rows}
 
 def own_key(config: Path) -> str:
     """Names what a config trains that is no row's: by its file, and its folder where a row has such a name."""
-    return f'{config.parent.name}_{config.stem}' if config.stem in ROWS else config.stem
+    folder = config.parent.name
+    return f'{folder}_{config.stem}' if folder and config.stem in ROWS else config.stem
 
 
 def baseline_of(row: Row, table: Table) -> Optional[Row]:

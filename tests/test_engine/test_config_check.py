@@ -34,15 +34,18 @@ def test_figures_of_other_boxes_than_the_images(tmp_path):
     for name in ('a.json', 'b.json'):
         (tmp_path / name).write_text('{}')
 
-    def problems(ann_file):
-        dataset = dict(type='CocoDataset', data_root=str(tmp_path), ann_file='a.json')
-        metrics = [dict(type='CocoMetric', ann_file=ann_file), dict(type='DumpResults')]
+    def problems(ann_file, data='CocoDataset', metric='CocoMetric'):
+        dataset = dict(type=data, data_root=str(tmp_path), ann_file='a.json')
+        metrics = [dict(type=metric, ann_file=ann_file), dict(type='DumpResults')]
         cfg = Config(dict(val_dataloader=dict(dataset=dataset), val_evaluator=metrics))
         return problems_of(cfg, ['val'])
 
     assert not problems(f'{tmp_path}/./a.json')
     (problem,) = problems(str(tmp_path / 'b.json'))
     assert 'b.json is not the file of val_dataloader.dataset' in problem
+    # Captions and the boxes of a panoptic data set have files of their own.
+    assert not problems(str(tmp_path / 'b.json'), metric='COCOCaption')
+    assert not problems(str(tmp_path / 'b.json'), data='mmdet.CocoPanopticDataset')
 
 
 @pytest.mark.parametrize(
@@ -86,6 +89,7 @@ def test_a_variable_whose_uses_are_overridden_is_told_and_not_refused(capfd):
     )
     (problem,) = problems_of(Config(dict(max_epochs=30, train_cfg=dict(by_epoch=True))))
     assert 'write train_cfg=dict(by_epoch=True, max_epochs=...)' in problem
+    assert not problems_of(Config(dict(max_epochs=30, train_cfg=None)))  # that only tests
 
 
 def test_what_a_new_style_config_imports_is_no_setting(tmp_path):

@@ -111,18 +111,50 @@ def test_a_killed_process_leaves_no_workers_behind(tmp_path):
     assert not left_behind(process)
 
 
-def test_a_finished_training_ends_its_workers(tmp_path):
-    """One of iterations, whose workers wait for more when it is done."""
+def digits(folder, *options):
+    """The command of a training of iterations, whose workers wait for more when it is done."""
     command = [
         sys.executable,
         'tools/train.py',
         'configs/quickstart/digits_gradaug.py',
         '--work-dir',
-        tmp_path,
+        folder,
     ]
-    command += ['--cfg-options', 'train_cfg.max_iters=2', 'train_dataloader.num_workers=2']
+    return [*command, '--cfg-options', 'train_dataloader.num_workers=2', *options]
+
+
+def test_a_finished_training_ends_its_workers(tmp_path):
+    command = digits(tmp_path, 'train_cfg.max_iters=2')
     subprocess.run(command, cwd=ROOT, capture_output=True, timeout=300, check=True)
     assert json.loads((tmp_path / 'run.json').read_text())['status'] == 'done'
+
+
+def test_workers_of_the_validation_outlive_the_signal_too(tmp_path):
+    command = digits(
+        tmp_path,
+        *(
+            'train_cfg.max_iters=2000',
+            'train_cfg.val_interval=3',
+            'default_hooks.logger.interval=1',
+        ),
+        *('val_dataloader.num_workers=2', 'val_dataloader.persistent_workers=True'),
+    )
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if '/2000]' in line and 'Iter(train) [   4' in line:  # after the first validation
+            os.killpg(process.pid, signal.SIGTERM)
+    process.stdout.close()
+    assert process.wait(60) == 75, ''.join(said)
+    assert (tmp_path / 'interrupted.pth').is_file() and not left_behind(process)
 
 
 def test_it_needs_something_to_save_by(tmp_path):

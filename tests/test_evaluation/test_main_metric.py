@@ -49,6 +49,9 @@ def test_what_counts():
     assert main_metric(Config(dict(val_evaluator=coco))) == 'coco/bbox_mAP'
     best = dict(checkpoint=dict(type='CheckpointHook', save_best='coco/segm_mAP'))
     assert main_metric(Config(dict(val_evaluator=coco, default_hooks=best))) == 'coco/segm_mAP'
+    for auto in ('auto', ['auto']):
+        best = dict(checkpoint=dict(save_best=auto))
+        assert main_metric(Config(dict(val_evaluator=coco, default_hooks=best))) == 'coco/bbox_mAP'
     own = dict(type='MyMetric')
     best = dict(checkpoint=dict(save_best='mine/score'))
     assert main_metric(Config(dict(val_evaluator=own, default_hooks=best))) == 'mine/score'

@@ -269,7 +269,10 @@ def with_metric(made, name, value):
         ('pascal_voc/mAP', 0.7, 0.04, '4.0 points of pascal_voc/mAP above'),
         ('val/bbox_mAP_50', 0.7, 0.04, '4.0 points of val/bbox_mAP_50 above'),
         ('multi-label/mAP', 70.0, 4.0, '4.0 points of multi-label/mAP above'),
+        ('coco/AR@100', 0.5, 0.04, '4.0 points of coco/AR@100 above'),
         ('mine/ratio', 0.7, 0.04, '0.04 points of mine/ratio above'),
+        ('colossal/top1', 70.0, 4.0, 'better with 5 of 5 seeds'),
+        ('mine/MAE', 7.0, 4.0, 'better with 0 of 5 seeds'),
         ('mine/error', 10.0, 5.0, 'better with 0 of 5 seeds'),
     ],
 )
@@ -314,7 +317,7 @@ def test_a_file_named_like_a_row_is_none(tmp_path):
     for name in ('baseline_r50', 'gradaug_r50'):
         for seed in range(3):
             made = record(60.0 + 5 * (name == 'gradaug_r50'), seed, gradaug=name == 'gradaug_r50')
-            made['config_file'] = f'/x/configs/finetune/{name}.py'
+            made['config_file'] = f'/x/my_configs/finetune/{name}.py'
             write(tmp_path / name / str(seed), made)
     (group,) = read_work_dirs([tmp_path]).groups
     assert group.badge == OWN and set(group.results) == {'finetune_baseline_r50', 'gradaug_r50'}

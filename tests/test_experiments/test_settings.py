@@ -44,12 +44,19 @@ def test_gradaug_alone():
     ('dataset', 'name'),
     [
         (dict(data_root='data/flowers/train'), 'flowers'),
+        (dict(data_root='data\\flowers\\train'), 'flowers'),
+        (dict(data_root='D:\\flowers'), 'flowers'),
         (
             dict(data_root='/mnt/data/coco/', ann_file='annotations/instances_train2017.json'),
             'coco',
         ),
         (dict(ann_file='/mnt/birds/annotations/train.json'), 'birds'),
         (dict(data_root='data/', data_prefix=dict(img_path='cars/images')), 'cars'),
+        (dict(data_root='data/flowers', data_prefix='few'), 'flowers/few'),
+        (dict(data_root='data/flowers/train1'), 'train1'),
+        (dict(data_root='/home/me/project/data', data_prefix='train'), ''),
+        (dict(type='CIFAR10', data_root='/datasets/cifar-10'), ''),
+        (dict(type='mmgradaug.LabelledSplit', of='CIFAR10', data_root='x/y'), ''),
         (dict(data_root='.'), ''),
         (dict(data_root=None), ''),
     ],
@@ -58,15 +65,37 @@ def test_a_data_set_has_the_name_of_its_folder(dataset, name):
     assert folder_name(dataset) == name
 
 
+def of(**dataset):
+    return dict(train_dataloader=dict(dataset=dict(dict(type='CustomDataset'), **dataset)))
+
+
+@pytest.mark.parametrize(
+    ('one', 'other', 'same'),
+    [
+        (of(data_root='data/x'), of(data_root='/mnt/x/'), True),
+        (of(data_root='data', data_prefix='train'), of(data_root='/home/me/a/data'), True),
+        (of(data_root='data/x'), of(data_root='data/y'), False),
+        (of(data_root='x/train1'), of(data_root='x/train2'), False),
+        (of(data_root='x', data_prefix='few'), of(data_root='x', data_prefix='all'), False),
+        (of(type='CIFAR10', data_root='data/'), of(type='CIFAR100', data_root='data/'), False),
+        (of(type='CIFAR10', data_root='a/cifar'), of(type='CIFAR10', data_root='c10'), True),
+        (of(of='CIFAR10', num_labels=250), of(of='CIFAR10', num_labels=1000), False),
+        (of(of='CIFAR10', num_labels=250), of(of='CIFAR10', num_labels=250, part='both'), True),
+        (of(ann_file='a/few.json'), of(ann_file='a/all.json'), False),
+    ],
+)
+def test_which_images_are_the_same(one, other, same):
+    assert have_the_same_data(one, other) == same
+
+
 def test_wrapped_data_are_told_apart_too():
-    def settings(*roots):
+    def config(*roots):
         parts = [dict(type='CocoDataset', data_root=root, ann_file='train.json') for root in roots]
         concatenated = dict(type='ConcatDataset', datasets=parts)
-        dataset = dict(type='RepeatDataset', times=2, dataset=concatenated)
-        return settings_of(dict(train_dataloader=dict(dataset=dataset)))
+        return of(type='RepeatDataset', times=2, dataset=concatenated)
 
-    assert have_the_same_data(settings('/a/birds', '/a/cars'), settings('/b/birds', '/b/cars'))
-    assert not have_the_same_data(settings('/a/birds', '/a/cars'), settings('/a/birds', '/a/x'))
+    assert have_the_same_data(config('/a/birds', '/a/cars'), config('/b/birds', '/b/cars'))
+    assert not have_the_same_data(config('/a/birds', '/a/cars'), config('/a/birds', '/a/x'))
 
 
 def test_of_detectors_the_class_counts():
