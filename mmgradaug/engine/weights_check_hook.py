@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Callable, Optional
 
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
@@ -68,6 +68,13 @@ class WeightsCheckHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         if isinstance(runner._train_loop, BaseLoop) and runner._resume:
+            averages = any(isinstance(hook, EMAHook) for hook in runner.hooks)
+            if 'ema_state_dict' in checkpoint and not averages:
+                raise ValueError(
+                    f'{runner._load_from or "the checkpoint"} is of a training with averaged weights, which stand in it in place of the '
+                    'trained ones: to go on write the EMAHook (or MeanTeacherHook) that it had into custom_hooks; to '
+                    'begin a new training from the averaged weights write load_from=FILE, without --resume'
+                )
             self._check_whole_model(runner, checkpoint.get('state_dict', checkpoint))
 
     def _check_whole_model(self, runner: Runner, weights: Mapping[str, Any]) -> None:

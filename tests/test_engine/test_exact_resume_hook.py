@@ -245,6 +245,13 @@ def test_resuming_does_not_load_what_came_before(tmp_path):
         loaded.clear()
 
 
+def test_averaged_weights_are_not_gone_on_from_in_silence(tmp_path):
+    train(tmp_path, ema=True, stop_at=10)
+    with pytest.raises(ValueError, match='averaged weights.*write the EMAHook'):
+        train(tmp_path, resume=True)
+    train(tmp_path, ema=True, resume=True)
+
+
 def test_the_log_of_a_resumed_epoch_goes_on_counting(tmp_path):
     seen = []
 
