@@ -237,7 +237,7 @@ class Net(ImageClassifier):
 def runner_of(model, training=True, load_from=None):
     loop = EpochBasedTrainLoop.__new__(EpochBasedTrainLoop) if training else dict()
     return SimpleNamespace(
-        model=model, _train_loop=loop, logger=logging.getLogger(), _resume=False,
+        model=model, _train_loop=loop, logger=logging.getLogger(), _resume=False, hooks=[],
         _load_from=None if load_from is None else str(load_from),
     )  # fmt: skip
 
