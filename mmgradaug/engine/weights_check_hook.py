@@ -70,10 +70,11 @@ class WeightsCheckHook(Hook):
         if isinstance(runner._train_loop, BaseLoop) and runner._resume:
             averages = any(isinstance(hook, EMAHook) for hook in runner.hooks)
             if 'ema_state_dict' in checkpoint and not averages:
+                file = runner._load_from or 'the checkpoint'
                 raise ValueError(
-                    f'{runner._load_from or "the checkpoint"} is of a training with averaged weights, which stand in it in place of the '
-                    'trained ones: to go on write the EMAHook (or MeanTeacherHook) that it had into custom_hooks; to '
-                    'begin a new training from the averaged weights write load_from=FILE, without --resume'
+                    f'{file} is of a training with averaged weights, which stand in it in place of the trained ones: '
+                    'to go on write the EMAHook (or MeanTeacherHook) that it had into custom_hooks; to begin a new '
+                    'training from the averaged weights write load_from=FILE, without --resume'
                 )
             self._check_whole_model(runner, checkpoint.get('state_dict', checkpoint))
 
