@@ -74,9 +74,6 @@ METHODS: dict[str, dict[str, Any]] = {
     'gradaug-n1': dict(_GRADAUG, n=1),
     'economy': dict(_GRADAUG, n=1, every=2),
     'economy-trivial': dict(_GRADAUG, n=1, every=2, augment='trivial'),
-    'economy-alpha0.8': dict(_GRADAUG, n=1, every=2, alpha=0.8),
-    'economy-scales': dict(_GRADAUG, n=1, every=2, alpha=1.0),
-    'economy-widths': dict(_GRADAUG, n=1, every=2, parts=[1.0]),
     # Sub-networks from a share of the training on.
     'late': dict(_GRADAUG, n=1, begin=0.5),
     'late-trivial': dict(_GRADAUG, n=1, begin=0.5, augment='trivial'),
@@ -109,7 +106,7 @@ METHODS: dict[str, dict[str, Any]] = {
 # Each at two learning rates: the tuning that every method gets.
 MAIN = [
     'plain', 'trivial', 'mixup', 'cutmix', 'gradaug', 'gradaug-cutmix', 'gradaug-trivial', 'economy', 'economy-trivial',
-    'economy-alpha0.8', 'economy-scales', 'economy-widths', 'late', 'late-trivial', 'gradaug-n1',
+    'late', 'late-trivial', 'gradaug-n1',
     'plain-short', 'plain-long', 'trivial-long', 'economy-long', 'gradaug-long',
 ]  # fmt: skip
 METHODS.update({f'{name}-lr0.005': dict(METHODS[name], lr=0.005) for name in MAIN})

@@ -66,12 +66,13 @@ class Sweep:
             'cfg_options': list(args.cfg_options),
         }
         same = not old or all(old.get(key) == value for key, value in self.setting.items())
+        # That of the first trainings, by which the cost is measured, whatever those after them have.
         device = 'slurm' if args.slurm else args.device
-        may_differ = args.overwrite or args.list or not args.equal_cost
-        if old.get('device', device) != device and not may_differ:
+        timed_with = old.get('device', device) if same else device
+        if args.equal_cost and not args.list and timed_with != device:
             raise UserError(
-                f'{short(self.file)}: what GradAug costs was measured with {old["device"]}, and is another with '
-                f'{device}: go on as before, or use another --work-dir, or --overwrite to train anew'
+                f'{short(self.file)}: what GradAug costs was measured with {timed_with}, and is another with '
+                f'{device}: go on as before, or use another --work-dir'
             )
         if not same and not (args.overwrite or args.list):
             raise UserError(
@@ -83,7 +84,7 @@ class Sweep:
             'created': datetime.now().astimezone().isoformat(timespec='seconds'),
             'scale': self.overlay.scale if self.overlay else None,
             **self.setting,
-            'device': device,
+            'device': timed_with,
             'equal_cost': dict(old.get('equal_cost', {})) if same else {},
             # Of whole trainings; ratios of earlier versions are of an iteration.
             'equal_cost_of': 'training',

@@ -369,9 +369,10 @@ def test_a_cost_of_another_device_is_no_measure(tool, pair, tmp_path, capsys):
     data = json.loads(file.read_text())
     assert data['device'] == 'cpu'
     file.write_text(json.dumps(data | dict(device='gpu')))
-    assert tool(*pair, '--equal-cost') == 1
-    assert 'was measured with gpu, and is another with cpu' in capsys.readouterr().err
-    assert tool(*pair) == 0 and len(starts(tmp_path, 'baseline_a')) == 1
+    for more in ([], ['--overwrite']):  # which would keep the trainings that were timed
+        assert tool(*pair, '--equal-cost', *more) == 1
+        assert 'was measured with gpu, and is another with cpu' in capsys.readouterr().err
+        assert tool(*pair) == 0 and len(starts(tmp_path, 'baseline_a')) == 1
 
 
 def test_without_subnetworks_it_is_plain_training(tool, pair, tmp_path, capsys):
