@@ -92,7 +92,7 @@ def test_the_picture_of_gains_has_all_differences_of_the_page(tmp_path):
     numbers = re.findall(r'[+-][\d.]+ \([\d.]+\)', '\n'.join(re.findall(r'^\|.*', scratch, re.M)))
     drawn = [row for row in rows if row.section == gains.SCRATCH]
     assert [f'{row.mean:+.1f} ({row.error:.1f})' for row in drawn] == numbers and len(numbers) > 9
-    tables = text.count('<!-- table ') + text.count('<!-- detection ')
+    tables = sum(text.count(f'<!-- {kind}') for kind in ('table ', 'table: ', 'detection '))
     assert len({row.section for row in rows}) == 1 + tables
     for row in rows:
         assert row.verdict in gains.COLOURS, row
