@@ -16,6 +16,8 @@ from mmgradaug.config_types import is_a
 from mmgradaug.loading import LoadingReport, loading_report, unwrapped
 from mmgradaug.registry import HOOKS
 
+from .whole_checkpoint_hook import WholeCheckpointHook
+
 # What stands before the backbone's names in files of torchvision and OpenMMLab, some of them saved under DDP.
 # (MMEngine itself drops a 'module.' where no prefix is given.)
 PREFIXES = (None, 'backbone.', 'module.backbone.')
@@ -201,6 +203,10 @@ def pretrained_inits(module: Any) -> list[dict[str, Any]]:
 def brings_whole_model(runner: Runner) -> Optional[str]:
     """The checkpoint that the runner loads after the initialisation; None if there is none."""
     if runner._load_from is None and runner._resume:
+        whole = [hook for hook in runner.hooks if isinstance(hook, WholeCheckpointHook)]
+        if whole:
+            whole[0].before_run(runner)  # which decides it, and would later than this is asked
+            return runner._load_from
         latest = find_latest_checkpoint(runner.work_dir)  # may be relative to the work dir
         return None if latest is None else str(Path(runner.work_dir) / latest)
     return runner._load_from

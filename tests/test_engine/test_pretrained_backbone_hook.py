@@ -10,7 +10,7 @@ from mmengine.model import PretrainedInit
 from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
 
-from mmgradaug.engine import PretrainedBackboneHook
+from mmgradaug.engine import PretrainedBackboneHook, WholeCheckpointHook
 
 
 def runner_of(checkpoint, training=True, load_from=None, resume=False, work_dir='.', **changes):
@@ -23,7 +23,7 @@ def runner_of(checkpoint, training=True, load_from=None, resume=False, work_dir=
     loop = EpochBasedTrainLoop.__new__(EpochBasedTrainLoop) if training else dict()
     return SimpleNamespace(
         model=model, _train_loop=loop, logger=logging.getLogger(),
-        _load_from=load_from, _resume=resume, work_dir=str(work_dir),
+        _load_from=load_from, _resume=resume, work_dir=str(work_dir), hooks=[],
     )  # fmt: skip
 
 
@@ -109,6 +109,21 @@ def test_a_run_that_loads_the_whole_model_needs_no_other_file(tmp_path, backbone
     torch.save(dict(state_dict={'rpn_head.x': torch.zeros(1)}), whole)
     with pytest.raises(FileNotFoundError, match='nothing.pth is not there'):
         started(runner_of(tmp_path / 'nothing.pth', resume=how != 'load_from', **where))
+
+
+@pytest.mark.parametrize('newest', ['damaged', 'not named'])
+def test_the_checkpoint_to_resume_from_is_the_newest_whole_one(tmp_path, backbone, newest):
+    """As WholeCheckpointHook has it, though that runs later."""
+    weights = {f'backbone.{name}': value for name, value in backbone.items()}
+    contents = dict(state_dict=weights, optimizer={}, meta=dict(time='20260101_000000', iter=9))
+    torch.save(contents, tmp_path / 'epoch_1.pth')
+    if newest == 'damaged':
+        (tmp_path / 'epoch_2.pth').write_bytes((tmp_path / 'epoch_1.pth').read_bytes()[:2000])
+        (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_2.pth'))
+    runner = runner_of(tmp_path / 'nothing.pth', resume=True, work_dir=tmp_path)
+    runner.hooks, runner._has_loaded = [PretrainedBackboneHook(), WholeCheckpointHook()], False
+    started(runner)
+    assert runner._load_from == str(tmp_path / 'epoch_1.pth')
 
 
 def test_weights_that_a_module_converts_while_it_loads_are_not_missing(tmp_path, backbone):
