@@ -116,6 +116,8 @@ class _Guard:
         self.batches: list[tuple[int, Any]] = []  # iteration, what the data loader gave
         self.buffers: Optional[list[tuple[Tensor, Tensor]]] = None
         self.bare: dict[str, Any] = {}
+        # Taken here, as in a sub-network's pass, where the update is made, the model has views of them.
+        self.parameters: dict[str, Tensor] = dict(unwrapped(runner.model).named_parameters())
         scaler = getattr(wrapper, 'loss_scaler', None)
         if scaler is not None and scaler.is_enabled():
             return
@@ -163,12 +165,11 @@ class _Guard:
         self.forget()
 
     def explain(self) -> str:
-        model = unwrapped(self.runner.model)
         labels = [
             f'{describe_pass(number, subnet)} in iteration {iteration}'
             for iteration, number, subnet in self.passes
         ]
-        gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+        gradients = {n: p.grad for n, p in self.parameters.items() if p.grad is not None}
         spoilt = {
             iteration
             for (iteration, _, _), loss in zip(self.passes, self.losses)
@@ -183,7 +184,7 @@ class _Guard:
             self.losses,
             labels,
             gradients,
-            dict(model.named_parameters()),
+            self.parameters,
             [batch.get('inputs') for batch in batches],
             [batch.get('data_samples') for batch in batches],
         )

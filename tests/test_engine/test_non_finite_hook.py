@@ -170,6 +170,18 @@ def test_a_spoilt_sub_network_is_named(tmp_path):
     assert expected in str(error.value) and steps.count == 1
 
 
+def test_a_spoilt_gradient_of_narrowed_weights_is_named(tmp_path):
+    """The update is made in a sub-network's pass, where the model has views of its weights."""
+    run = gradaug_runner(tmp_path, epochs=1)
+    run.register_hook(NonFiniteHook())
+    name, weight = next(
+        (name, each) for name, each in run.model.named_parameters() if each.dim() == 4
+    )
+    weight.register_hook(lambda gradient: gradient * math.nan)
+    with pytest.raises(NonFiniteError, match=f'the gradients of 1 parameters.*{name}'):
+        run.train()
+
+
 class CountsWaits(TorchDispatchMode):
     """How often a number is read from a device, for which one waits."""
 
