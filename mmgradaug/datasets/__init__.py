@@ -2,7 +2,6 @@
 
 from mmgradaug.registry import DATASETS, register_missing
 
-from .annotation_check import AnnotationCheckHook, check_annotations, left_out_annotations
 from .cifar_c import CIFARC, cifar_c_file
 from .corruptions import CORRUPTIONS, SEVERITIES, Corrupt, corrupt
 from .cutout import Cutout
@@ -14,7 +13,6 @@ from .random_images import RandomImages
 from .stl10 import STL10
 
 __all__ = [
-    'AnnotationCheckHook',
     'CIFARC',
     'CORRUPTIONS',
     'SEVERITIES',
@@ -27,8 +25,6 @@ __all__ = [
     'RandomImages',
     'STL10',
     'Shapes',
-    'check_annotations',
-    'left_out_annotations',
     'cifar_c_file',
     'corrupt',
     'imagenet_c_folder',

@@ -3,7 +3,6 @@
 import copy
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -11,6 +10,7 @@ import numpy as np
 from mmengine.dataset import BaseDataset, Compose, ConcatDataset
 from mmpretrain.registry import DATASETS as MMPRETRAIN_DATASETS
 
+from mmgradaug.files import write_whole
 from mmgradaug.registry import DATASETS
 from mmgradaug.wrapped_datasets import inner_configs
 
@@ -163,7 +163,6 @@ def _write(
     by_class: dict[str, list[int]],
 ) -> None:
     """In one move: another process may be about to read it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
     content = dict(
         dataset=of,
         num_images=len(whole),
@@ -171,13 +170,7 @@ def _write(
         split_seed=split_seed,
         labelled=by_class,
     )
-    with tempfile.NamedTemporaryFile(
-        'w', dir=file.parent, prefix=f'.{file.name}.', delete=False
-    ) as stream:
-        json.dump(content, stream)
-        stream.write('\n')
-    os.chmod(stream.name, 0o644)
-    os.replace(stream.name, file)
+    write_whole(file, json.dumps(content) + '\n')
 
 
 def _read(

@@ -18,6 +18,7 @@ from mmgradaug.categories import classes_of, shown, wrong_categories
 from mmgradaug.registry import HOOKS
 from mmgradaug.wrapped_datasets import inner_datasets
 
+from .annotations import check_annotations, left_out_annotations
 from .placed_batches import NamedDataset, smallest_batch
 
 # Of more images it is not said how many each class has, nor which files are left out: it takes too long.
@@ -122,6 +123,13 @@ class DataCheckHook(Hook):
             runner.logger.info(images_of(dataset))
             if words := left_out(dataset):
                 runner.logger.warning(words)
+            for each in inner_datasets(dataset):
+                try:
+                    check_annotations(each)
+                    for notice in left_out_annotations(each):
+                        runner.logger.warning(notice)
+                except ValueError as error:
+                    yield str(error)
         if isinstance(runner._val_loop, BaseLoop):
             validation = runner.val_dataloader.dataset
             yield from differing(classes, classes_of(validation), 'training', 'val')

@@ -6,40 +6,9 @@ from pathlib import Path
 from typing import Any, Optional
 
 from mmengine.dataset import BaseDataset
-from mmengine.dist import broadcast_object_list, is_main_process
-from mmengine.hooks import Hook
-from mmengine.runner import Runner
 from PIL import Image
 
-from mmgradaug.registry import HOOKS
-from mmgradaug.wrapped_datasets import inner_datasets
-
 SAMPLES, PICTURES = 200, 20  # how many annotations and image files are looked at
-
-
-@HOOKS.register_module()
-class AnnotationCheckHook(Hook):
-    """Looks at annotations and images before the first iteration.
-
-    See :func:`check_annotations` and :func:`left_out_annotations`; the main process does it.
-    """
-
-    def before_train(self, runner: Runner) -> None:
-        found: list[Any] = [None]
-        if is_main_process():
-            problems, notices = [], []
-            for dataset in inner_datasets(runner.train_dataloader.dataset):
-                try:
-                    check_annotations(dataset)
-                    notices += left_out_annotations(dataset)
-                except ValueError as error:
-                    problems.append(str(error))
-            for notice in notices:
-                runner.logger.warning(notice)
-            found = [' '.join(problems)]
-        broadcast_object_list(found)
-        if found[0]:
-            raise ValueError(found[0])
 
 
 def check_annotations(dataset: BaseDataset) -> None:

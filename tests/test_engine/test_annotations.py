@@ -9,7 +9,7 @@ pytest.importorskip('mmdet')
 
 from mmdet.registry import DATASETS  # noqa: E402
 
-from mmgradaug.datasets import check_annotations, left_out_annotations  # noqa: E402
+from mmgradaug.engine.annotations import check_annotations, left_out_annotations  # noqa: E402
 
 LOAD = dict(type='LoadImageFromFile')
 BOX = dict(id=1, image_id=1, category_id=1, bbox=[1, 1, 8, 8], area=64, iscrowd=0)
