@@ -39,7 +39,7 @@ from typing import Any, Optional
 import measuring
 import numpy as np
 import torch
-from search import Job, difference, filled, read_lines, record, run_queue
+from search import Job, curve, difference, filled, now, read_lines, record, run_queue
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH, WARM_UP, WEIGHT_DECAY, MAX_NORM = 2, 20, 0.05, 10.0
@@ -306,7 +306,7 @@ class Task:
         chosen = np.random.default_rng(seed).choice(len(pool), job['images'], replace=False)
         training = [pool[i] for i in chosen]
         log: dict[str, list[Any]] = {}
-        start, cpu = self.now(), time.process_time()
+        start, cpu = now(self.device), time.process_time()
         for iteration, batch in enumerate(self.batches(training, seed, iterations)):
             if settings.get('gradaug'):
                 model.announce_iteration(seed, iteration, True)
@@ -317,7 +317,7 @@ class Task:
             for key, value in values.items():
                 if key.startswith('loss'):
                     log.setdefault(key, []).append(value.detach())
-        seconds, cpu = self.now() - start, time.process_time() - cpu
+        seconds, cpu = now(self.device) - start, time.process_time() - cpu
         model.eval()
         found = self.test(model, job['dataset'], 'val', None)
         own = self.test(model, job['dataset'], 'train', training)
@@ -400,11 +400,6 @@ class Task:
         # Nothing found at all has no value.
         return {key: round(100 * max(0.0, values.get(name, 0.0)), 2) for key, name in keys.items()}
 
-    def now(self) -> float:
-        if self.device.type == 'cuda':
-            torch.cuda.synchronize()
-        return time.perf_counter()
-
     def cost(self, network: str, method: str, iterations: int = 12) -> float:
         """Operations of an iteration over a plain one's, the mean of the first so many and both data sets."""
 
@@ -454,12 +449,6 @@ def iterations_of(job: Job) -> int:
     settings, costs = METHODS[job['method']], COSTS[job['network']]
     name = settings.get('as', job['method'].removesuffix('-long'))
     return round(job['budget'] * settings.get('length', 1.0) / costs.get(name, 1.0))
-
-
-def curve(losses: list[torch.Tensor], points: int = 10) -> list[float]:
-    """Means of so many stretches of a training."""
-    values = torch.stack(losses).float().cpu().numpy()
-    return [round(float(p.mean()), 4) for p in np.array_split(values, min(points, len(values)))]
 
 
 def table(lines: list[dict[str, Any]], to: str = 'plain') -> list[str]:

@@ -40,9 +40,11 @@ import torch.nn.functional as F
 from measuring import flops
 from search import (
     Job,
+    curve,
     difference,
     filled,
     load_images,
+    now,
     read_lines,
     record,
     run_queue,
@@ -364,7 +366,7 @@ class Task:
             self.set_up(gradaug, settings, seed, labels_now)
         log = []
         model.train()
-        start, end = _now(self.device), 0.0
+        start, end = now(self.device), 0.0
         for iteration, (images, targets) in enumerate(batches):
             if not settings.get('n') or iteration < settings.get('begin', 0) * iterations:
                 loss = F.cross_entropy(model(images), targets)
@@ -381,13 +383,13 @@ class Task:
             optimizer.zero_grad()
             schedule.step()
             log.append((values['loss_full'], values.get('loss_subnet0')))
-        end = _now(self.device)
+        end = now(self.device)
         return dict(
             iterations=iterations,
             relative_cost=round(cost, 4),
             training_seconds=round(end - start, 2),
-            loss_full=_curve([full for full, _ in log]),
-            loss_smallest=_curve([sub for _, sub in log if sub is not None]),
+            loss_full=curve([full for full, _ in log]),
+            loss_smallest=curve([sub for _, sub in log if sub is not None]),
             **self.test_model(model),
         )
 
@@ -536,24 +538,6 @@ def _trivial(images: np.ndarray, order: np.ndarray, seed: int) -> np.ndarray:
         return np.stack(
             [np.asarray(augment(Image.fromarray(images[index]))) for index in order.reshape(-1)]
         )
-
-
-def _now(device: torch.device) -> float:
-    import time
-
-    if device.type == 'cuda':
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-def _curve(losses: list[Tensor], points: int = 10) -> list[float]:
-    """Means of so many stretches of a training."""
-    if not losses:
-        return []
-    values = torch.stack(losses).float().cpu().numpy()
-    return [
-        round(float(part.mean()), 4) for part in np.array_split(values, min(points, len(values)))
-    ]
 
 
 def table(lines: list[dict[str, Any]], dataset: str, labels: int, to: str = 'plain') -> list[str]:

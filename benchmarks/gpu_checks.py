@@ -8,7 +8,7 @@ alone. Parts: correctness (plain PyTorch), openmmlab (skipped where it is not in
 Without a GPU the same runs on the CPU, where only --tiny and old_new end within minutes.
 
 Example: python benchmarks/gpu_checks.py --out gpu_checks.json
-         git worktree add /tmp/old v0.1.0
+         git worktree add /tmp/old COMMIT
          python benchmarks/gpu_checks.py --only old_new --old /tmp/old --batch 8 --out old_new.json
 """
 

@@ -6,47 +6,7 @@ from typing import Callable
 import torch
 from torch import Tensor, nn
 from torchvision import models
-
-
-class _WideBlock(nn.Module):
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.bn1 = nn.BatchNorm2d(inputs)
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.downsample = (
-            nn.Identity()
-            if inputs == outputs
-            else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.bn1(x).relu()
-        shortcut = x if isinstance(self.downsample, nn.Identity) else self.downsample(out)
-        out = self.bn2(self.conv1(out)).relu()
-        return self.conv2(out) + shortcut
-
-
-class WideResNet(nn.Module):
-    """arXiv:1605.07146; ``depth`` is 6 n + 4."""
-
-    def __init__(self, depth: int = 28, widen: int = 10, classes: int = 100) -> None:
-        super().__init__()
-        channels, layers = 16, []
-        self.stem = nn.Conv2d(3, channels, 3, 1, 1, bias=False)
-        for stage in range(3):
-            for block in range((depth - 4) // 6):
-                outputs = 16 * widen * 2**stage
-                layers.append(_WideBlock(channels, outputs, 2 if stage and not block else 1))
-                channels = outputs
-        self.blocks = nn.Sequential(*layers)
-        self.bn = nn.BatchNorm2d(channels)
-        self.fc = nn.Linear(channels, classes)
-
-    def forward(self, images: Tensor) -> Tensor:
-        features = self.bn(self.blocks(self.stem(images))).relu()
-        return self.fc(features.mean((2, 3)))
+from wide_resnet import WideResNet
 
 
 @dataclass(frozen=True)
@@ -94,7 +54,7 @@ def for_equality(tiny: bool) -> dict[str, Network]:
     """Nothing in them is random, so that devices can be compared."""
     if tiny:
         return {
-            'ResNet-18': Network(lambda: WideResNet(10, 1, 10), 32, (32, 24)),
+            'ResNet-18': Network(lambda: WideResNet(10, 1, classes=10), 32, (32, 24)),
             'ConvNeXt-T': Network(_tiny_convnext, 64, (64, 32)),
             'ViT-B/16': Network(_tiny_vit, 32),
             'Swin-T': Network(_tiny_swin, 32),
@@ -115,8 +75,8 @@ def for_speed(tiny: bool) -> dict[str, Network]:
     sizes = (224, 192, 160, 128)
     if tiny:
         return {
-            'ResNet-50': Network(lambda: WideResNet(10, 1, 10), 32, (32, 24)),
-            'WRN-28-10': Network(lambda: WideResNet(10, 2, 10), 16, (16, 12)),
+            'ResNet-50': Network(lambda: WideResNet(10, 1, classes=10), 32, (32, 24)),
+            'WRN-28-10': Network(lambda: WideResNet(10, 2, classes=10), 16, (16, 12)),
         }
     return {
         'ResNet-50': Network(models.resnet50, 224, sizes),

@@ -14,7 +14,6 @@ import platform
 import queue
 import re
 import shlex
-import statistics
 import sys
 import tarfile
 import time
@@ -28,6 +27,8 @@ import numpy as np
 import torch
 import torch.multiprocessing as mp
 import torch.nn.functional as F
+
+from mmgradaug.experiments.difference import paired as difference  # noqa: F401  the searches use it
 
 Job = dict[str, Any]
 
@@ -200,33 +201,6 @@ def _work(prepare: Any, prepare_args: Any, todo: Any, results: Any) -> None:
             results.put(f'{job}: {type(error).__name__}: {error}'[:300])
 
 
-@dataclass
-class Difference:
-    """Mean over seeds, and its standard error; None of one seed."""
-
-    mean: float
-    error: Optional[float]
-    seeds: int
-
-    def __str__(self) -> str:
-        error = '' if self.error is None else f' ({self.error:.1f})'
-        return f'{self.mean:+.1f}{error}'
-
-    @property
-    def is_certain(self) -> bool:
-        """Whether it is beyond two standard errors, which take three seeds at least."""
-        return self.error is not None and self.seeds > 2 and abs(self.mean) > 2 * self.error
-
-
-def difference(one: dict[int, float], other: dict[int, float]) -> Optional[Difference]:
-    """Seed by seed; None where they have no seed in common."""
-    each = [one[seed] - other[seed] for seed in one if seed in other]
-    if not each:
-        return None
-    error = statistics.stdev(each) / len(each) ** 0.5 if len(each) > 1 else None
-    return Difference(statistics.mean(each), error, len(each))
-
-
 def record(out: Path) -> str:
     """What is committed of a search that has ended: its command, on what it ran, and its lines, a line each."""
     place = sys.argv.index('--record')
@@ -240,6 +214,21 @@ def record(out: Path) -> str:
     head = ''.join(f' {json.dumps(key)}: {json.dumps(value)},\n' for key, value in about.items())
     lines = ',\n'.join(f'  {json.dumps(line)}' for line in read_lines(out))
     return f'{{\n{head} "lines": [\n{lines}\n ]\n}}\n'
+
+
+def curve(losses: list[torch.Tensor], points: int = 10) -> list[float]:
+    """Means of so many stretches of a training."""
+    if not losses:
+        return []
+    values = torch.stack(losses).float().cpu().numpy()
+    return [round(float(p.mean()), 4) for p in np.array_split(values, min(points, len(values)))]
+
+
+def now(device: torch.device) -> float:
+    """Seconds, once the device has done what it was given."""
+    if device.type == 'cuda':
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def filled(page: str, word: str, make: Callable[..., list[str]]) -> str:

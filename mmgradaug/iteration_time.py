@@ -13,7 +13,7 @@ def seconds_per_iteration(windows: Iterable[dict[str, Any]]) -> Optional[float]:
     programs slow an iteration now and then.
 
     Args:
-        windows: as ``RunRecordHook`` writes them; of older files, without ``by_subnets``, all are of one kind.
+        windows: as ``RunRecordHook`` writes them.
 
     Returns:
         Seconds; None without windows.
@@ -28,8 +28,7 @@ def seconds_per_iteration(windows: Iterable[dict[str, Any]]) -> Optional[float]:
     medians: dict[str, list[float]] = {}
     counts: dict[str, int] = {}
     for window in windows:
-        whole = {'': {'iterations': 1, 'seconds': window.get('seconds')}}
-        for kind, part in window.get('by_subnets', whole).items():
+        for kind, part in window['by_subnets'].items():
             if part['seconds'] is not None:
                 medians.setdefault(kind, []).append(part['seconds'])
                 counts[kind] = counts.get(kind, 0) + part['iterations']

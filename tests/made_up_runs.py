@@ -60,7 +60,8 @@ record = dict(
     world_size=1, unit='epoch' if epochs else 'iteration', length=epochs or length, max_iters=length,
     dataset_length=100, evaluations=evaluations, iterations=length, images_seen=length,
     training=[
-        dict(iteration=i + 1, loss=1.0 / (i + 1), seconds=seconds, total_seconds=seconds) for i in range(length)
+        dict(iteration=i + 1, loss=1.0 / (i + 1), total_seconds=seconds,
+             by_subnets={'1': dict(iterations=1, seconds=seconds)}) for i in range(length)
     ],
     last=last, best={metric: max(e['metrics'][metric] for e in evaluations)},
     seconds_per_iteration=seconds, train_seconds=length * seconds, peak_memory_mb=100.0, memory_of='process',
@@ -117,7 +118,12 @@ def record(top1, seed=0, config=None, iterations=20, gradaug=False, seconds=0.1,
         iterations=iterations,
         images_seen=8 * iterations,
         training=[
-            dict(iteration=i, loss=1.0 / i, seconds=seconds, total_seconds=seconds)
+            dict(
+                iteration=i,
+                loss=1.0 / i,
+                total_seconds=seconds,
+                by_subnets={'1': dict(iterations=1, seconds=seconds)},
+            )
             for i in range(1, iterations + 1)
         ],
         last={'accuracy/top1': top1},

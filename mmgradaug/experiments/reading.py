@@ -14,7 +14,7 @@ from mmgradaug.wrapped_datasets import inner_configs
 from .results import OTHER, OWN, PAPER, SMALL, Found, Group, Result
 from .runs import RECORD, REQUEST, problem_of, read_config
 from .settings import BATCH, FOLDERS, WITHOUT_EFFECT, folder_name, settings_of
-from .tables import EQUAL_COST, ROWS, TOP1, TOP5, Row, metric_of, own_key
+from .tables import EQUAL_COST, ROWS, Row, metric_of, own_key
 
 SWEEP = 'sweep.json'  # beside the runs of a sweep: what they share
 LARGEST = 50_000_000  # bytes; annotations of data sets are JSON too
@@ -81,8 +81,6 @@ def _read_file(file: Path, found: Found) -> bool:
     elif all('kind' in entry and 'model' in entry for entry in entries):
         for entry in entries:
             found.evaluations.setdefault(entry['kind'], []).append(entry)
-    elif 'runs' in entries[0] and 'overlay_body' in entries[0]:
-        _add_old_sweep(file, data, found)
     else:
         return False
     return True
@@ -236,39 +234,6 @@ def _at(config: Any, key: str) -> Any:
         else:
             config = config.get(part) if isinstance(config, dict) else None
     return config
-
-
-def _add_old_sweep(file: Path, sweep: dict[str, Any], found: Found) -> None:
-    """sweep.json of versions before run.json, which held all runs."""
-    options = tuple(sweep.get('cfg_options') or ())
-    scale = sweep.get('scale') or ''
-    sentence = f'{scale.rstrip(".")}. With {" ".join(options)}.' if options else scale
-    badge = SMALL if sweep.get('overlay') else OTHER
-    facts = [('Sweep', f'{sweep.get("created")}, commit {sweep.get("commit")}: {sweep["command"]}')]
-    results = []
-    for run in sweep['runs']:
-        each = 1
-        if run.get('step_unit') == 'epoch' and run.get('iterations'):
-            each = run['iterations'] // run['epochs']
-        last = {TOP1: run.get('top1'), TOP5: run.get('top5')}
-        results.append(
-            Result(
-                run['key'],
-                run.get('label') or run['key'],
-                run['seed'],
-                file,
-                status=run['status'],
-                last={k: v for k, v in last.items() if v is not None},
-                best={TOP1: run['best_top1']} if run.get('best_top1') is not None else {},
-                curves={TOP1: [(step * each, value) for step, value in run.get('curve') or []]},
-                iterations=run.get('iterations'),
-                epochs=run.get('epochs'),
-                seconds=run.get('seconds_per_iteration'),
-                total_seconds=run.get('train_seconds'),
-                memory=run.get('peak_memory_mb'),
-            )
-        )
-    found.add(Group((badge, scale, options, str(file)), badge, sentence, facts), results)
 
 
 # How a training differs from the paper's

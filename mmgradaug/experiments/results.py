@@ -1,6 +1,5 @@
 """What trainings came to, and which of them may be compared."""
 
-import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import Any, Optional
 from mmgradaug.config_types import lower_is_better, trains_by_gradaug
 from mmgradaug.files import short
 
+from .difference import Difference, paired
 from .settings import differ_in_gradaug_alone, have_the_same_data, settings_of
 from .tables import EQUAL_COST, METRICS, TABLES, baseline_of
 
@@ -30,7 +30,7 @@ class Result:
         label: of the method, for reading.
         seed: None if it is not known.
         source: its folder or file.
-        config: as an object; empty for results of earlier versions.
+        config: as an object.
         status: 'done', or why it does not count.
         last, best: by metric, in the units of ``METRICS``.
         curves: by metric (iteration, value).
@@ -42,7 +42,7 @@ class Result:
         device: its name.
         metric: what a sweep compares it by; None if it does not say.
         equal_cost_to: of a plain training made longer, the key of the GradAug training that it is as expensive
-            as; None if it is none, or an earlier version's, which did not say.
+            as; None if it is none.
     """
 
     key: str
@@ -72,8 +72,7 @@ class Result:
 
     @property
     def is_gradaug(self) -> bool:
-        model = self.config.get('model')
-        return trains_by_gradaug(model) if model else 'gradaug' in self.key
+        return trains_by_gradaug(self.config.get('model'))
 
 
 @dataclass
@@ -110,15 +109,8 @@ class Group:
         """The plain training that was made as expensive as this one; None where there is none."""
         if key.endswith(EQUAL_COST):
             return None
-        for longer, runs in self.results.items():
-            if runs[0].equal_cost_to == key:
-                return longer
-        plain = self.plain_key(key)
-        longer = f'{plain}{EQUAL_COST}'
-        # Those of earlier versions do not say what they are as expensive as.
-        if plain not in (None, key) and longer in self.results:
-            return longer if self.results[longer][0].equal_cost_to is None else None
-        return None
+        found = (k for k, runs in self.results.items() if runs[0].equal_cost_to == key)
+        return next(found, None)
 
     def plain_key(self, key: str) -> Optional[str]:
         """What a key is measured by: its table's baseline, its namesake, or the one plain method."""
@@ -189,48 +181,20 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, Optional[float]]
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
-@dataclass(frozen=True)
-class Difference:
-    """The mean of one method minus another's, over their common seeds if there are any.
-
-    Args:
-        error: standard error of the paired difference; None for one pair or none.
-    """
-
-    mean: float
-    error: Optional[float]
-    pairs: int
-    better: int  # of the pairs
-
-    @property
-    def is_certain(self) -> bool:
-        """Whether it is beyond two standard errors, which takes three pairs at least.
-
-        Of three pairs chance does as much in one case of five, of five in one of nine (Student's t).
-        """
-        # One image more or less makes ratios of exactly two, which rounding must not lift over it.
-        return (
-            self.error is not None
-            and self.pairs > 2
-            and abs(self.mean) > 2 * self.error * (1 + 1e-5)
-        )
-
-
 def difference(
     ours: Sequence[Result], plain: Sequence[Result], metric: str
 ) -> Optional[Difference]:
     """None without results of both. The same seed means the same training images and first weights."""
     if not ours or not plain:
         return None
-    by_seed = {result.seed: result.last[metric] for result in plain if result.seed is not None}
-    pairs = [r.last[metric] - by_seed[r.seed] for r in ours if r.seed in by_seed]
-    if not pairs:
-        means = [statistics.fmean(r.last[metric] for r in results) for results in (ours, plain)]
-        return Difference(means[0] - means[1], None, 0, 0)
-    count = len(pairs)
-    error = statistics.stdev(pairs) / math.sqrt(count) if count > 1 else None
-    sign = -1 if lower_is_better(metric, ours[0].config) else 1
-    return Difference(statistics.fmean(pairs), error, count, sum(sign * d > 0 for d in pairs))
+    one, other = (
+        {r.seed: r.last[metric] for r in results if r.seed is not None} for results in (ours, plain)
+    )
+    found = paired(one, other, -1 if lower_is_better(metric, ours[0].config) else 1)
+    if found is not None:
+        return found
+    means = [statistics.fmean(r.last[metric] for r in results) for results in (ours, plain)]
+    return Difference(means[0] - means[1], None, 0, 0)
 
 
 def mean_curve(curves: Sequence[Points]) -> list[tuple[int, float, float]]:

@@ -1,13 +1,14 @@
 """``mmgradaug sweep``: rows of the paper's tables, or any configs, trained with several seeds each."""
 
 import argparse
-import fcntl
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Optional
+
+from filelock import FileLock, Timeout
 
 from mmgradaug.files import UserError, read_json, short, write_json
 from mmgradaug.grids import Grid, show
@@ -31,9 +32,8 @@ from .watch import Watch
 FOLD = 'train_dataloader.dataset.fold'
 # What a sweep sets itself in each run.
 OWN_SETTINGS = ('randomness.seed', 'work_dir', 'train_dataloader.dataset.split_file', FOLD)
-GRADAUG_COST = (
-    2.7  # times a plain iteration: the paper's setting, for the time left before it is measured
-)
+# Times a plain iteration: the paper's setting, for the time left before it is measured.
+GRADAUG_COST = 2.7
 
 Triple = tuple[Item, Item, Item]  # plain, GradAug, plain at equal cost
 
@@ -86,10 +86,7 @@ class Sweep:
             **self.setting,
             'device': timed_with,
             'equal_cost': dict(old.get('equal_cost', {})) if same else {},
-            # Of whole trainings; ratios of earlier versions are of an iteration.
-            'equal_cost_of': 'training',
         }
-        self.ratios_are_of_iterations = bool(old) and old.get('equal_cost_of') is None
 
     def _keep_names(self) -> None:
         """Let trainings at equal cost have the names that they have, whatever GradAug configs are beside them now."""
@@ -136,36 +133,33 @@ class Sweep:
         if args.slurm or (args.device == 'gpu' and not self.overlay):
             for item in self.items:
                 check_batch(item, args)
-        outdated = [run for item in self.items for run in self._there(item) if run.holds_another]
-        changed = {run.key for run in outdated}
+        outdated = [folder for item in self.items for folder in self._of_another(item)]
+        changed = {folder.parent.name for folder in outdated}
         for plain, gradaug, longer in self.triples:
             known = self.data['equal_cost'].get(longer.key)
-            if self.ratios_are_of_iterations and not _as_long(plain, gradaug):
-                known = None
             if known is None or changed & {plain.key, gradaug.key}:
                 # The cost is measured anew, so what was trained for another length does not count.
                 self.data['equal_cost'].pop(longer.key, None)
-                folder = self.folder / 'runs' / longer.key
-                outdated += [Run(longer.key, -1, f, f) for f in sorted(folder.glob('seed*'))]
+                outdated += sorted((self.folder / 'runs' / longer.key).glob('seed*'))
             else:
                 stretch(longer, plain, known)
-                outdated += [run for run in self._there(longer) if run.holds_another]
+                outdated += self._of_another(longer)
         if outdated and not args.overwrite:
             raise UserError(
                 'config or options have changed since these were trained:\n'
-                + '\n'.join(f'  {short(run.folder)}' for run in outdated)
+                + '\n'.join(f'  {short(folder)}' for folder in outdated)
                 + '\nUse another --work-dir, or --overwrite to train them anew'
             )
-        for (
-            run
-        ) in outdated:  # of seeds that this command does not ask for, too: means mix no trainings
-            remove(run.folder)
+        # Of seeds that this command does not ask for, too: means mix no trainings.
+        for folder in outdated:
+            remove(folder)
 
-    def _there(self, item: Item) -> list[Run]:
-        """The runs of an item that exist, whether this command asks for their seeds or not."""
+    def _of_another(self, item: Item) -> list[Path]:
+        """Folders of an item's runs that hold another training, whether this command asks for their seeds or not."""
         folder = self.folder / 'runs' / item.key
-        found = [int(path.name[4:]) for path in folder.glob('seed*') if path.name[4:].isdigit()]
-        return [self.make_run(item, seed) for seed in sorted(found)]
+        seeds = [int(path.name[4:]) for path in folder.glob('seed*') if path.name[4:].isdigit()]
+        runs = [self.make_run(item, seed) for seed in sorted(seeds)]
+        return [run.folder for run in runs if run.holds_another]
 
     def make_run(self, item: Item, seed: int) -> Run:
         args = self.args
@@ -217,13 +211,8 @@ class Sweep:
         weights |= {longer.key: GRADAUG_COST for _, _, longer in self.triples}
         watch = Watch(weights)
         runs = self.runs_of(self.items)
-        watch.expect(runs)
-        longer_runs = [
-            Run(longer.key, seed, self.folder, longer.base)
-            for _, _, longer in self.triples
-            for seed in self.seeds
-        ]
-        watch.expect(longer_runs)
+        watch.expect(run.key for run in runs)
+        watch.expect(longer.key for _, _, longer in self.triples for _ in self.seeds)
         todo = list(self.triples)
         print(f'{watch.count} trainings, {self.args.jobs} side by side.', flush=True)
 
@@ -267,12 +256,6 @@ class Sweep:
         return [*self.items, *(longer for _, _, longer in self.triples)]
 
 
-def _as_long(plain: Item, gradaug: Item) -> bool:
-    """Whether a training takes as many times as long as its iterations do from the beginning."""
-    batches = [item.cfg.train_dataloader.get('batch_size') for item in (plain, gradaug)]
-    return plain.length == gradaug.length and batches[0] == batches[1] and not gradaug.phase
-
-
 def check_batch(item: Item, args: argparse.Namespace) -> None:
     """Raise UserError if the learning rate is for another total batch."""
     from mmgradaug.launch import accumulation
@@ -292,13 +275,13 @@ def check_batch(item: Item, args: argparse.Namespace) -> None:
 def locked(folder: Path) -> Iterator[None]:
     """Two sweeps in one work dir would empty each other's runs."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / '.lock').open('w') as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(
-                f'another sweep is at work in {short(folder)}: wait for it, or use another --work-dir'
-            ) from error
+    try:
+        lock = FileLock(folder / '.lock').acquire(blocking=False)
+    except Timeout as error:
+        raise UserError(
+            f'another sweep is at work in {short(folder)}: wait for it, or use another --work-dir'
+        ) from error
+    with lock:
         yield
 
 

@@ -13,9 +13,8 @@ WRN, PYRAMID, R110, R50 = 'WideResNet-28-10', 'PyramidNet-200', 'ResNet-110', 'R
 SMALL_WRN, MASK_RCNN = 'WideResNet-28-2', 'Mask R-CNN, ResNet-50-FPN'
 TOP1, TOP5 = 'accuracy/top1', 'accuracy/top5'
 BOX_AP, MASK_AP = 'coco/bbox_mAP', 'coco/segm_mAP'
-EQUAL_COST = (
-    '+equal_cost'  # at the end of the key of a plain training that is as expensive as GradAug
-)
+# At the end of the key of a plain training that is as expensive as GradAug.
+EQUAL_COST = '+equal_cost'
 
 
 class Metric(NamedTuple):

@@ -43,11 +43,11 @@ class Watch:
         self.bar = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
         self.task = self.bar.add_task('')
 
-    def expect(self, runs: Iterable[Run]) -> None:
-        """Count runs that are to come."""
-        for run in runs:
+    def expect(self, keys: Iterable[str]) -> None:
+        """Count runs that are to come, by their keys."""
+        for key in keys:
             self.count += 1
-            self.total += self.weights.get(run.key, 1.0)
+            self.total += self.weights.get(key, 1.0)
 
     def say(self, text: str) -> None:
         # Not through the console, which wraps lines.

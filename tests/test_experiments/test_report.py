@@ -12,9 +12,19 @@ from made_up_runs import record, write
 
 from mmgradaug.experiments.reading import differences, read_work_dirs, reference, result_of
 from mmgradaug.experiments.report import compose
-from mmgradaug.experiments.results import OTHER, OWN, PAPER, SMALL, Difference, difference
+from mmgradaug.experiments.results import (
+    OTHER,
+    OWN,
+    PAPER,
+    SMALL,
+    Difference,
+    Found,
+    Group,
+    Result,
+    difference,
+)  # fmt: skip
 from mmgradaug.experiments.summary import paper_grid, signed, summary, table2_grid, verdicts
-from mmgradaug.experiments.tables import ROWS, TABLES
+from mmgradaug.experiments.tables import ROWS, TABLES, TOP1
 
 TABLE = {table.name: table for table in TABLES}
 
@@ -458,22 +468,22 @@ def test_the_cost_of_an_own_config_is_no_row_of_table_2(tmp_path):
     assert row[:4] == ['mine', 'economy', '1,234', '9,000'] and row[5:7] == ['0.206', '0.00343']
 
 
-def test_kept_results_of_earlier_versions_are_read():
-    found = read_work_dirs([ROOT / 'docs' / 'results'])
-    small = next(g for g in found.groups if 'baseline_wrn28_10_cifar100' in g.results)
-    assert small.badge == SMALL
-    grid = paper_grid(TABLE['table4'], small)
-    rows = {row[0]: row for row in grid.rows}
-    kept = json.loads((ROOT / 'docs/results/small_scale/sweep.json').read_text())['runs']
-    values = [run['top1'] for run in kept if run['key'] == 'gradaug_wrn28_10_cifar100']
-    assert len(values) == 3
-    mean, deviation = statistics.mean(values), statistics.stdev(values)
-    assert rows['GradAug'][4] == f'{mean:.2f} ± {deviation:.2f}' and rows['GradAug'][1] == '83.98'
-    assert set(found.evaluations) == {'robustness', 'fgsm', 'width_curve'}
-    # Where a group has a method on several data sets, its name says which.
-    names = [row[0] for group in found.groups for row in summary(group).rows]
-    assert 'GradAug (CIFAR-10, 1,000 labels)' in names
-    assert 'Baseline, equal cost (CIFAR-10, 250 labels)' in names
+def test_a_table_of_the_paper_has_ours_beside_it():
+    found, runs = Found(), {'baseline': (80.0, 82.0, 81.0), 'gradaug': (83.0, 84.0, 85.0)}
+    results = [
+        Result(f'{method}_wrn28_10_cifar100', '', seed, ROOT, last={TOP1: value})
+        for method, values in runs.items()
+        for seed, value in enumerate(values)
+    ]
+    found.add(Group(('made up',), SMALL, 'Small.', []), results)
+    grid = paper_grid(TABLE['table4'], found.groups[0])
+    rows = {row[0]: dict(zip(grid.head, row)) for row in grid.rows if len(row) > 1}
+    gradaug = rows['GradAug']
+    assert (gradaug['paper: top-1'], gradaug['paper: to baseline']) == ('83.98', '+2.45')
+    assert gradaug['ours: top-1'] == '84.00 ± 1.00' and gradaug['seeds'] == '3'
+    assert gradaug['ours: to baseline'].startswith('+3.00')
+    assert [row['paper: top-1'] for row in rows.values() if row['ours: top-1'] == 'no run'] != []
+    assert grid.note.endswith('Ours: Small.') and grid.badge == SMALL
 
 
 def test_nothing_to_report_is_said(tmp_path, capsys):

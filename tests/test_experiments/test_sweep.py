@@ -162,22 +162,6 @@ def test_equal_cost_counts_another_length_and_batch_of_gradaug(tool, pair, tmp_p
     assert 'plain training (20 against 10)' in out
 
 
-def test_a_ratio_of_an_earlier_version_is_of_an_iteration(tool, pair, tmp_path, capsys):
-    half = "train_cfg = dict(type='IterBasedTrainLoop', max_iters=10, val_interval=10)\n"
-    pair[1].write_text(GRADAUG + half)
-    assert tool(*pair, '--equal-cost') == 0
-    file = tmp_path / 'work' / 'sweep.json'
-    shared = json.loads(file.read_text())
-    assert shared['equal_cost'] == {'baseline_a+equal_cost': pytest.approx(1.5)}
-    shared['equal_cost'] = {'baseline_a+equal_cost': 3.0}
-    del shared['equal_cost_of']
-    file.write_text(json.dumps(shared))
-    assert tool(*pair, '--equal-cost') == 1
-    assert 'or --overwrite to train them anew' in capsys.readouterr().err
-    assert tool(*pair, '--equal-cost', '--overwrite') == 0
-    assert record(tmp_path, 'baseline_a+equal_cost')['iterations'] == 30
-
-
 def test_where_subnetworks_begin_later_goes_with_the_length(tool, pair, tmp_path):
     for text, known in (('begin=2', True), ('end=1', True), ('', False)):
         hook = f"custom_hooks = [dict(type='mmgradaug.GradAugHook', {text})]\n"
