@@ -192,7 +192,7 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
     path = Path(filename).expanduser()
     damage = damage_of(path)
     if damage == 'is not there':
-        raise FileNotFoundError(f'{path} can not be found.')
+        raise FileNotFoundError(f'there is no checkpoint {path}: write the path of one')
     if damage is None:
         try:
             # Said, not left to the default, which an environment variable can turn off.

@@ -35,12 +35,12 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     if argv[:1] in (['train'], ['test']):  # they have OpenMMLab's arguments
         run_script(argv[0], argv[1:])
         return
-    args = build_parser().parse_args(argv)
-    args.tool = ['mmgradaug', *argv]
-    if args.command == 'doctor':
+    if argv[:1] == ['doctor']:  # it works by its path too, where nothing else does
         from .doctor import main as doctor
 
-        sys.exit(doctor([*(['--json', args.json] if args.json else []), *['--env'] * args.env]))
+        sys.exit(doctor(argv[1:]))
+    args = build_parser().parse_args(argv)
+    args.tool = ['mmgradaug', *argv]
     module, _, function = args.runs.partition(':')
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -91,16 +91,8 @@ def build_parser() -> argparse.ArgumentParser:
     commands.add_parser('test', help="test a checkpoint with the config's test set", add_help=False)
     add_experiments(add)
     parsers.add_evaluations(add)
-    doctor = add(
-        'doctor',
-        'say what is wrong with this environment, and what to type',
-        'doctor:main',
-        '--env',
-    )
-    doctor.add_argument('--json', metavar='FILE', help="also write JSON; '-': to stdout, alone")
-    doctor.add_argument(
-        '--env', action='store_true', help="also torch's description of the machine"
-    )
+    what = 'say what is wrong with this environment, and what to type'
+    commands.add_parser('doctor', help=what, add_help=False)
     return parser
 
 

@@ -1,9 +1,10 @@
 """What a config means, in whatever way it is written: of which class its parts are, in what it counts."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Optional, Union
 
+from mmengine.config import Config
 from mmengine.registry import Registry
 
 # Words in the names of metrics that are the better the lower they are.
@@ -18,6 +19,15 @@ def default_scope(cfg: Mapping[str, Any], otherwise: str) -> str:
         otherwise: where the config names none; 'mmpretrain', 'mmdet', ...
     """
     return cfg.get('default_scope') or otherwise
+
+
+def settings_in(part: Any, place: str = '') -> Iterator[tuple[str, Any, Any]]:
+    """All that a config holds: its place as ``--cfg-options`` writes it, its name and its value, the outer first."""
+    items: Any = part.items() if isinstance(part, (Mapping, Config)) else ()
+    for name, value in enumerate(part) if isinstance(part, (list, tuple)) else items:
+        where = f'{place}.{name}' if place else str(name)
+        yield where, name, value
+        yield from settings_in(value, where)
 
 
 def class_of(

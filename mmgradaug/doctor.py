@@ -360,7 +360,8 @@ def render(data: Mapping[str, Any]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and give its exit code."""
     parser = argparse.ArgumentParser(
-        prog='doctor', description='Say what is wrong with this environment, and what to type.'
+        prog='mmgradaug doctor',
+        description='Say what is wrong with this environment, and what to type.',
     )
     parser.add_argument('--json', metavar='FILE', help="also write JSON; '-': to stdout, alone")
     parser.add_argument(

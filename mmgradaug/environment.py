@@ -12,9 +12,8 @@ from dataclasses import dataclass
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 OLDEST_PYTHON = (3, 9)
-FALLBACK = (
-    'mmcv-ext-fallback'  # stands in for mmcv's compiled operators, from a folder of the checkout
-)
+# Stands in for mmcv's compiled operators, from a folder of the checkout.
+FALLBACK = 'mmcv-ext-fallback'
 DETECTION, MIM, QUICKSTART, EVALUATION = (
     'detection',
     'mim commands',

@@ -20,6 +20,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import CheckpointLoader, Runner
 
 from .checkpoint import absence_of, weights_of
+from .config_types import settings_in
 from .engine.config_check import ELSEWHERE, KNOWN, built_from, copies_of, problems_of
 from .files import UserError
 from .loading import loading_report, unwrapped
@@ -80,31 +81,33 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
-def load_config(args: argparse.Namespace, stages: Sequence[str] = ()) -> Config:
+def load_config(
+    name: str,
+    options: Optional[dict[str, Any]] = None,
+    stages: Sequence[str] = (),
+    work_dir: Optional[str] = None,
+    launcher: str = 'none',
+) -> Config:
     """The config with the command line's settings: launcher, work dir, options, and what a CPU needs.
 
     Args:
-        args: with what :func:`add_common_arguments` adds, and ``config``.
+        name: its path, or its path below configs/.
+        options: as ``--cfg-options`` gives them.
         stages: 'train', 'val' or 'test', whose annotation files are looked at here.
 
     Raises:
         UserError: there is no such config, or something is wrong with it.
     """
-    config = find_config(args.config)
+    config = find_config(name)
     if config is None:
-        raise UserError(f'{sys.argv[0]}: no such config: {args.config}')
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+        raise UserError(f'{sys.argv[0]}: no such config: {name}')
     cfg = read_config(config)
-    cfg.launcher = args.launcher
-    if args.cfg_options is not None:
-        merge_options(cfg, args.cfg_options)
-    if args.work_dir is not None:
-        cfg.work_dir = args.work_dir
-    elif cfg.get('work_dir') is None:
-        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    cfg.launcher = launcher
+    merge_options(cfg, options or {})
+    cfg.work_dir = work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(name).stem)
     problems = problems_of(cfg, stages)
     if problems:
-        raise UserError('\n'.join([f'{args.config}:', *(f'  {problem}' for problem in problems)]))
+        raise UserError('\n'.join([f'{name}:', *(f'  {problem}' for problem in problems)]))
     cfg.default_hooks = cfg.get('default_hooks') or {}
     hooks = cfg.default_hooks
     if 'train' in stages:
@@ -121,14 +124,14 @@ def load_config(args: argparse.Namespace, stages: Sequence[str] = ()) -> Config:
     return cfg
 
 
-def read_config(config: Path) -> Config:
+def read_config(config: Path, imports: bool = True) -> Config:
     """A config file with what it builds on.
 
     Raises:
         UserError: it, or one that it builds on, is missing or no Python, or a module it names is not installed.
     """
     try:
-        return Config.fromfile(config)
+        return Config.fromfile(config, import_custom_modules=imports)
     except TypeError as error:
         if 'base config' not in str(error):
             raise
@@ -214,22 +217,14 @@ def _meant(name: str, cfg: Config) -> str:
     """What to write instead of a name that is not at the top of a config."""
     if name in ELSEWHERE:
         return f'Write {ELSEWHERE[name]}, as --cfg-options a path with dots'
-    places = [*dict.fromkeys(_paths_to(name, {key: cfg[key] for key in cfg if key in KNOWN}))]
+    known = settings_in({key: cfg[key] for key in cfg if key in KNOWN})
+    places = sorted((where for where, key, _ in known if key == name), key=lambda p: p.count('.'))
     if places:
         more = f' or another of {len(places)}' if len(places) > 3 else ''
         return f'Do you mean {" or ".join(places[:3])}{more}?'
     near = difflib.get_close_matches(name, [*KNOWN, *cfg], n=1)
     hint = f'Do you mean {near[0]}? ' if near else ''
     return f'{hint}What is not in the config yet, write into the config'
-
-
-def _paths_to(name: str, part: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
-    """Where a config has a setting of a name, the outer ones first."""
-    pairs: Any = part.items() if isinstance(part, dict) else ()
-    pairs = [*(enumerate(part) if isinstance(part, (list, tuple)) else pairs)]
-    yield from ('.'.join((*path, name)) for key, _ in pairs if key == name)
-    for key, each in pairs:
-        yield from _paths_to(name, each, (*path, str(key)))
 
 
 def parse_options(options: Sequence[str]) -> dict[str, Any]:
@@ -239,8 +234,9 @@ def parse_options(options: Sequence[str]) -> dict[str, Any]:
     return parser.parse_args(['--cfg-options', *options]).cfg_options or {}
 
 
-def prepare_launch(cfg: Config) -> None:
+def prepare_launch(cfg: Config, local_rank: int) -> None:
     """Make a distributed run work without a GPU too, and refuse more processes than GPUs."""
+    os.environ.setdefault('LOCAL_RANK', str(local_rank))
     if cfg.launcher != 'pytorch':
         return
     processes = int(os.environ.get('LOCAL_WORLD_SIZE', 1))

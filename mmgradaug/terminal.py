@@ -6,7 +6,7 @@ import os
 import re
 import sysconfig
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -17,7 +17,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import Registry
 from torch import Tensor, nn
 
-from .config_types import short_name
+from .config_types import settings_in, short_name
 from .engine.config_check import arguments_of
 from .files import UserError, short
 from .slimming.planning import misfit_of
@@ -228,16 +228,16 @@ def _built(error: Exception) -> tuple[Optional[FrameType], Optional[Mapping[str,
 
 def _where(cfg: Mapping[str, Any], built: Mapping[str, Any]) -> str:
     """The place in a config, as ``--cfg-options`` writes it, and the type of what was built there."""
-    places = [place for place, part in _parts(cfg) if place and _is_of(part, built)]
+    places = [place for place, _, part in settings_in(cfg) if _is_of(part, built)]
     kind = short_name(built) if isinstance(built.get('type'), (str, type)) else ''
     if len(places) == 1:
         return f'{places[0]}{kind and f" ({kind})"}'
     return kind
 
 
-def _is_of(part: Mapping[str, Any], built: Mapping[str, Any]) -> bool:
+def _is_of(part: Any, built: Mapping[str, Any]) -> bool:
     """Whether something was built of this: what builds may have added arguments to it."""
-    if part.get('type') != built.get('type'):
+    if not isinstance(part, Mapping) or part.get('type') != built.get('type'):
         return False
     return bool(part) and all(key in built and _are_equal(built[key], part[key]) for key in part)
 
@@ -247,18 +247,6 @@ def _are_equal(one: Any, other: Any) -> bool:
         return one is other or bool(one == other)
     except Exception:  # of arrays there is no one answer
         return False
-
-
-def _parts(part: Any, place: str = '') -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """All dicts of a config, with where they are."""
-    items: Any = ()
-    if isinstance(part, Mapping):
-        yield place, part
-        items = part.items()
-    elif isinstance(part, Sequence) and not isinstance(part, str):
-        items = enumerate(part)
-    for key, value in items:
-        yield from _parts(value, f'{place}.{key}' if place else str(key))
 
 
 def _said(error: Exception, frame: Optional[FrameType]) -> str:

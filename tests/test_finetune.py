@@ -448,7 +448,7 @@ def test_any_config_that_the_command_trains_is_checked(user, monkeypatch):
         command = ['train.py', 'bare.py', '--cfg-options', 'randomness.seed=0', *options]
         monkeypatch.setattr(sys, 'argv', command)
         arguments = load_tool('train').parse_args()
-        return load_config(arguments, ['train']).default_hooks
+        return load_config(arguments.config, arguments.cfg_options, ['train']).default_hooks
 
     assert hooks()['weights_check'].type == 'mmgradaug.WeightsCheckHook'
     left_out = hooks('default_hooks.weights_check=None', 'default_hooks.timer=None')

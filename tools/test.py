@@ -88,7 +88,7 @@ def of_another_name(cfg: Config) -> Config:
 
 def main() -> None:
     args = parse_args()
-    cfg = load_config(args, ['test'])
+    cfg = load_config(args.config, args.cfg_options, ['test'], args.work_dir, args.launcher)
     require_checkpoint(args.checkpoint)
     cfg.load_from = args.checkpoint
     if args.tta:
@@ -100,7 +100,7 @@ def main() -> None:
         write_coco_results(cfg, args.out_coco)
     if args.out:
         metrics_of(cfg).append(dict(type='DumpResults', out_file_path=args.out))
-    prepare_launch(cfg)
+    prepare_launch(cfg, args.local_rank)
     cfg = of_another_name(cfg)
     terminal = Terminal(cfg, args.config)
     with terminal.short_error():

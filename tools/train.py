@@ -11,7 +11,6 @@ from mmengine.runner import Runner
 
 import mmgradaug  # noqa: F401  registers our classes, whether or not the config imports them
 from mmgradaug.checkpoint import damage_of, newest_whole_checkpoint
-from mmgradaug.datasets import AnnotationCheckHook
 from mmgradaug.files import UserError
 from mmgradaug.launch import (
     DumpConfigHook,
@@ -66,7 +65,8 @@ def was_restarted() -> bool:
 
 def main() -> None:
     args = parse_args()
-    cfg = load_config(args, ['train'] if args.no_validate else ['train', 'val'])
+    stages = ['train'] if args.no_validate else ['train', 'val']
+    cfg = load_config(args.config, args.cfg_options, stages, args.work_dir, args.launcher)
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.amp:
@@ -95,12 +95,11 @@ def main() -> None:
                     'takes the newest whole one of the work dir'
                 )
         cfg.load_from = None if args.resume == 'auto' else args.resume
-    prepare_launch(cfg)
+    prepare_launch(cfg, args.local_rank)
     terminal = Terminal(cfg, args.config)
     with terminal.short_error():
         with terminal.building(), earlier_dump_kept(cfg):
             runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-        runner.register_hook(AnnotationCheckHook())
         runner.register_hook(DumpConfigHook())
         warn_of_rates(cfg, runner)
         runner.train()

@@ -1,4 +1,4 @@
-"""When sub-networks are trained: the step, the hook around it, the distributed wrapper."""
+"""The GradAug step with its hook and distributed wrapper, and the hooks that check, record and resume a training."""
 
 from .data_check_hook import DataCheckHook
 from .exact_resume_hook import ExactResumeHook

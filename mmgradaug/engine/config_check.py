@@ -11,7 +11,7 @@ from mmengine.registry import DATASETS, HOOKS, OPTIMIZERS
 from mmengine.runner import Runner
 
 from mmgradaug.checkpoint import absence_of
-from mmgradaug.config_types import class_of, counts_epochs, default_scope, short_name
+from mmgradaug.config_types import class_of, counts_epochs, default_scope, settings_in, short_name
 
 # What MMEngine reads at the top of a config.
 KNOWN = {
@@ -37,7 +37,7 @@ ELSEWHERE = {
 
 # Samplers that go on for ever.
 ENDLESS = ('InfiniteSampler', 'MultiSourceSampler', 'GroupMultiSourceSampler')
-# Where what counts stands instead.
+# Of these, where a config holds what has an effect.
 COUNTS = {
     'seed': ('randomness', 'seed'),
     'deterministic': ('randomness', 'deterministic'),
@@ -89,11 +89,10 @@ def _near_misses(cfg: dict[str, Any]) -> Iterator[str]:
             continue
         plain = key.lower().replace('config', 'cfg')
         near = difflib.get_close_matches(plain, KNOWN, n=1, cutoff=0.86)
-        # `test_pipeline` is near to nothing, `val_cfgs` to val_cfg. A pair such as `train_evaluator` and
-        # val_evaluator differs in what it is about.
         # A suffix makes another name of it: val_evaluator_abs.
         if near and key.startswith(f'{near[0]}_'):
             continue
+        # A pair such as `train_evaluator` and val_evaluator differs in what it is about.
         if near and key.split('_')[0].lower() not in _OTHER_STAGE.get(near[0].split('_')[0], ()):
             yield f'{key} at the top of the config is read by nobody: do you mean {near[0]}?'
 
@@ -150,16 +149,8 @@ def built_from(cfg: dict[str, Any], key: str) -> list[str]:
 
 def _places(cfg: dict[str, Any], is_one: Callable[[Any, Any], bool]) -> list[str]:
     """Where in what MMEngine reads something stands, given its name and value."""
-
-    def search(part: Any, path: tuple[str, ...]) -> Iterator[str]:
-        pairs: Any = part.items() if isinstance(part, dict) else ()
-        for name, each in enumerate(part) if isinstance(part, (list, tuple)) else pairs:
-            if is_one(name, each):
-                yield '.'.join((*path, str(name)))
-            else:
-                yield from search(each, (*path, str(name)))
-
-    return [*search({name: cfg[name] for name in cfg if name in KNOWN}, ())]
+    read = {name: cfg[name] for name in cfg if name in KNOWN}
+    return [where for where, name, each in settings_in(read) if is_one(name, each)]
 
 
 def _default_hooks(cfg: dict[str, Any]) -> Iterator[str]:
@@ -281,8 +272,9 @@ def _annotations(cfg: dict[str, Any], stages: Sequence[str]) -> Iterator[str]:
 
 def _classes(cfg: dict[str, Any]) -> Iterator[str]:
     """Classes that are a string, whose letters would be the classes."""
-    for dataset in _with_metainfo(list(cfg.values())):
-        classes = (dataset.get('metainfo') or {}).get('classes')
+    for _, _, dataset in settings_in(cfg):
+        metainfo = dataset.get('metainfo') if isinstance(dataset, Mapping) else None
+        classes = metainfo.get('classes') if isinstance(metainfo, Mapping) else None
         if isinstance(classes, str) and not Path(classes).is_file():
             yield (
                 f'metainfo of {short_name(dataset)}: classes is the string {classes!r}, neither a file nor a list '
@@ -326,14 +318,3 @@ def _arguments_and_rest(kind: type) -> tuple[set[str], bool]:
             if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters):
                 return names, False
     return names, True
-
-
-def _with_metainfo(part: Any) -> Iterator[Mapping[str, Any]]:
-    """Every dict of a config that has a ``metainfo``."""
-    if isinstance(part, Mapping):
-        if isinstance(part.get('metainfo'), Mapping):
-            yield part
-        part = list(part.values())
-    for value in part:
-        if isinstance(value, (Mapping, list, tuple)):
-            yield from _with_metainfo(value)

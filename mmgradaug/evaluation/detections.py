@@ -224,15 +224,7 @@ def default_titles(models: Sequence[tuple[str, str]]) -> list[str]:
 def load_configs(args: argparse.Namespace) -> list[Config]:
     configs = []
     for config, checkpoint in [(args.config, args.checkpoint), *args.also]:
-        cfg = load_config(
-            argparse.Namespace(
-                config=config,
-                cfg_options=parse_options(args.cfg_options),
-                work_dir=None,
-                launcher='none',
-                local_rank=0,
-            )
-        )
+        cfg = load_config(config, parse_options(args.cfg_options))
         require_checkpoint(checkpoint)
         cfg.test_dataloader = cfg.get('test_dataloader') or cfg.get('val_dataloader')
         if cfg.test_dataloader is None:
@@ -245,11 +237,13 @@ def run(args: argparse.Namespace) -> None:
     """The command. Raises UserError if it cannot be done."""
     models = [(args.config, args.checkpoint), *args.also]
     if args.titles is not None and len(args.titles) != len(models):
-        raise UserError(f'--titles: {len(args.titles)} for {len(models)} models')
+        raise UserError(
+            f'--titles: {len(args.titles)} for {len(models)} models; write one for each'
+        )
     configs = load_configs(args)
     out_dir = args.out or Path(configs[0].work_dir) / 'detections'
     if out_dir.exists() and not out_dir.is_dir():
-        raise UserError(f'--out: {out_dir} is not a folder')
+        raise UserError(f'--out: {out_dir} is not a folder; write another')
     require_folder(out_dir)
     detectors = [Detector(cfg, *model) for cfg, model in zip(configs, models)]
     test_set = TestSet(configs[0], args.config)

@@ -228,7 +228,8 @@ def run(args: argparse.Namespace) -> None:
     for width in args.average_widths or ():
         if width < args.width:
             raise UserError(
-                f'--average-widths: {width:g} has fewer channels than --width {args.width:g}'
+                f'--average-widths: {width:g} has fewer channels than --width {args.width:g}: '
+                'leave it out, or lower --width'
             )
     classifier = load_classifier(args, stock=True)
     out = args.out or Path('work_dirs') / 'extracted' / f'{classifier.name}_w{args.width:g}'

@@ -232,15 +232,7 @@ def load_classifier(args: argparse.Namespace, stock: bool = False) -> TrainedCla
     """
     if vars(args).get('out') is not None:
         require_folder(args.out)
-    cfg = load_config(
-        argparse.Namespace(
-            config=args.config,
-            cfg_options=parse_options(args.cfg_options),
-            launcher='none',
-            work_dir=None,
-            local_rank=0,
-        )
-    )
+    cfg = load_config(args.config, parse_options(args.cfg_options))
     require_checkpoint(args.checkpoint)
     init_default_scope(default_scope(cfg, SCOPE))
     model_cfg = dict(cfg.model)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Optional
 
-from mmgradaug.config_types import short_name
+from mmgradaug.config_types import settings_in, short_name
 from mmgradaug.files import UserError
 
 from .items import Item, has_gradaug, merge
@@ -142,13 +142,10 @@ def _schedulers(cfg: Any) -> list[tuple[str, Any]]:
 
 def _lengths(part: Any, path: str, names: 're.Pattern[str]') -> Iterator[tuple[str, Any]]:
     """What of a config is in epochs or iterations: settings with these names, numbers or lists of numbers."""
-    pairs: Any = part.items() if isinstance(part, dict) else ()
-    for key, value in enumerate(part) if isinstance(part, (list, tuple)) else pairs:
-        where, numbers = f'{path}.{key}', value if isinstance(value, (list, tuple)) else [value]
+    for where, key, value in settings_in(part, path):
+        numbers = value if isinstance(value, (list, tuple)) else [value]
         are_numbers = all(
             type(each) in (int, float) and 1 <= each < float('inf') for each in numbers
         )
         if names.fullmatch(str(key)) and numbers and are_numbers:
             yield where, value
-        else:
-            yield from _lengths(value, where, names)

@@ -239,7 +239,7 @@ def write(out: Path, files: dict[str, Any]) -> None:
         UserError: something else is in its place.
     """
     if out.exists() and not out.is_dir():
-        raise UserError(f'{out} is not a folder')
+        raise UserError(f'{out} is not a folder; write another --out')
     pictures: set[str] = set()
     for name in ('index.html', 'report.md'):
         earlier = (out / name).read_text(errors='replace') if (out / name).exists() else None

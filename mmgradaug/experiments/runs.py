@@ -307,9 +307,9 @@ def signals_later() -> Iterator[None]:
 
 def read_config(config: Path) -> Any:
     """A config without the imports that it names: they take seconds and nothing here needs them."""
-    from mmengine.config import Config
+    from mmgradaug.launch import read_config
 
-    return Config.fromfile(config, import_custom_modules=False)
+    return read_config(config, imports=False)
 
 
 @cache

@@ -74,7 +74,7 @@ class SoftLabelLoss(nn.Module):
         if not 0 < temperature < math.inf:
             raise ValueError(f'temperature must be above 0 and finite, got {temperature}')
         if not 0 <= weight < math.inf:
-            raise ValueError(f'weight must not be negative and finite, got {weight}')
+            raise ValueError(f'weight must be 0 or more and finite, got {weight}')
         self.temperature = temperature
         self.weight = weight
 
