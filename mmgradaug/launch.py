@@ -149,9 +149,9 @@ def read_config(config: Path, imports: bool = True) -> Config:
         elif isinstance(root, FileNotFoundError) and root.filename:
             if str(root.filename) != _file_read(error):
                 raise  # the config, or a module that it imports, opens a file
-            reason = (
-                f'there is no file {root.filename}; _base_ names it{_own_config(root.filename)}'
-            )
+            reason = f'there is no file {root.filename}'
+            if Path(root.filename) != config:
+                reason += f'; _base_ names it{_own_config(root.filename)}'
         elif isinstance(root, ModuleNotFoundError):
             reason = (
                 f'{root}, which the config or a module of custom_imports needs; install it, or put its folder '

@@ -72,6 +72,16 @@ def test_a_variable_that_is_used_is_no_mistake():
     assert not problems_of(dict(max_epochs=12, train_cfg=dict(by_epoch=True, max_epochs=12)))
 
 
+def test_a_bases_length_in_epochs_is_told_where_iterations_count(capsys):
+    by_iterations = dict(type='IterBasedTrainLoop', max_iters=100)
+    assert not problems_of(dict(max_epochs=12, train_cfg=by_iterations))
+    assert (
+        'max_epochs=12 at the top of the config is read by nobody: train_cfg.max_iters=100 counts'
+        in (capsys.readouterr().out)
+    )
+    assert problems_of(dict(max_iters=100, train_cfg=dict(by_epoch=True, max_epochs=12)))
+
+
 GRADAUG_HOOK = dict(type='mmgradaug.GradAugHook')
 CONFIGS = {
     'two hooks': (dict(custom_hooks=[GRADAUG_HOOK, GRADAUG_HOOK]), '2 GradAugHook'),

@@ -39,12 +39,12 @@ def left_out_annotations(dataset: BaseDataset) -> list[str]:
     All are read. Nothing is said of datasets that are not from COCO files on this machine.
 
     Raises:
-        ValueError: there are category ids or image ids that the file itself does not know.
+        ValueError: there are category ids or image ids that the file itself does not know, or that it has twice.
     """
-    path = Path(str(getattr(dataset, 'ann_file', '')))
-    if not hasattr(dataset, 'COCOAPI') or not path.is_file():
+    content, path = _coco_file(dataset)
+    if not content:
         return []
-    content = json.loads(path.read_text())
+    check_ids(dataset, content)
     names = {each['id']: each['name'] for each in content.get('categories', [])}
     images = {each['id']: each for each in content.get('images', [])}
     used = set(dataset.metainfo.get('classes', ()))
@@ -62,6 +62,38 @@ def left_out_annotations(dataset: BaseDataset) -> list[str]:
     if wrong:
         raise ValueError(f'{" ".join(wrong)}. Mend the file')
     return [f'{sentence}: they are left out' for sentence in said]
+
+
+def check_ids(dataset: BaseDataset, content: Optional[dict[str, Any]] = None) -> None:
+    """Refuse a COCO file that uses an id of an image or a category twice, as merged files do.
+
+    pycocotools takes the last of an id, and gives it the boxes of all.
+
+    Args:
+        content: the file's, if it was read already.
+
+    Raises:
+        ValueError: there is such an id.
+    """
+    if content is None:
+        content = _coco_file(dataset)[0]
+    for kind, name in (('images', 'file_name'), ('categories', 'name')):
+        seen: dict[Any, Any] = {}
+        for each in content.get(kind, ()):
+            if each['id'] in seen:
+                raise ValueError(
+                    f'{dataset.ann_file}: the id {each["id"]} stands twice among its {kind}, of '
+                    f"{seen[each['id']]} and of {each.get(name)}, whose boxes would become one's. Number them anew"
+                )
+            seen[each['id']] = each.get(name)
+
+
+def _coco_file(dataset: BaseDataset) -> tuple[dict[str, Any], Path]:
+    """What a data set's COCO file holds; nothing if it has none on this machine."""
+    path = Path(str(getattr(dataset, 'ann_file', '')))
+    if not hasattr(dataset, 'COCOAPI') or not path.is_file():
+        return {}, path
+    return json.loads(path.read_text()), path
 
 
 WRONG = 'which the file does not know'

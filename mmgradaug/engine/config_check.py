@@ -80,7 +80,7 @@ def _near_misses(cfg: dict[str, Any]) -> Iterator[str]:
                 # A variable whose uses were overridden, by --cfg-options for instance.
                 print(
                     f'{key}={cfg[key]} at the top of the config is read by nobody: '
-                    f'{".".join(COUNTS[key])}={_counts(cfg, key)} counts',
+                    f'{".".join(_what_counts(cfg, key))}={_counts(cfg, key)} counts',
                     flush=True,
                 )
                 continue
@@ -112,9 +112,17 @@ def _is_used(cfg: dict[str, Any], key: str) -> bool:
 def _counts(cfg: dict[str, Any], key: str) -> Any:
     """What counts in place of a top-level setting that nobody reads; None if nothing does."""
     part: Any = cfg
-    for name in COUNTS.get(key, ('',)):
+    for name in _what_counts(cfg, key):
         part = part.get(name) if hasattr(part, 'get') else None
     return part
+
+
+def _what_counts(cfg: dict[str, Any], key: str) -> tuple[str, ...]:
+    found = COUNTS.get(key, ('',))
+    loop = cfg.get('train_cfg') or {}
+    if found[-1] == 'max_epochs' and 'max_epochs' not in loop and 'max_iters' in loop:
+        return 'train_cfg', 'max_iters'  # of a base that counts epochs
+    return found
 
 
 def copies_of(cfg: dict[str, Any], key: str, numbers_of_other_names: bool = False) -> list[str]:

@@ -18,7 +18,7 @@ from mmgradaug.categories import classes_of, shown, wrong_categories
 from mmgradaug.registry import HOOKS
 from mmgradaug.wrapped_datasets import inner_datasets
 
-from .annotations import check_annotations, left_out_annotations
+from .annotations import check_annotations, check_ids, left_out_annotations
 from .placed_batches import NamedDataset, smallest_batch
 
 # Of more images it is not said how many each class has, nor which files are left out: it takes too long.
@@ -134,6 +134,11 @@ class DataCheckHook(Hook):
             validation = runner.val_dataloader.dataset
             yield from differing(classes, classes_of(validation), 'training', 'val')
             yield from wrong_categories(validation)
+            for each in inner_datasets(validation) if self.read_all else ():
+                try:
+                    check_ids(each)
+                except ValueError as error:
+                    yield str(error)
         yield from wrong_categories(dataset)
         outputs = num_classes_of(runner.model)
         if classes is not None and outputs is not None and outputs != len(classes):

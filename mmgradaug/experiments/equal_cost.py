@@ -1,5 +1,6 @@
 """Plain training at equal cost: which GradAug training it goes with, and its longer schedule."""
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Optional
@@ -92,6 +93,14 @@ def _plain_of(gradaug: Item, plain_items: Sequence[Item]) -> Optional[Item]:
 
 def _keys(items: Sequence[Item]) -> str:
     return ', '.join(item.key for item in items) or 'none'
+
+
+def make_as_expensive(longer: Item, plain: Item, ratio: float) -> None:
+    """Prepare plain training that costs ``ratio`` times as much. Whole epochs are rounded up: it never has less."""
+    unit, length = plain.length
+    # Of what is measured to a per cent, a hundredth of an epoch more is none.
+    times = math.ceil(length * ratio - 0.01) / length if unit == 'epochs' else ratio
+    stretch(longer, plain, times)
 
 
 def stretch(item: Item, source: Item, times: float) -> None:

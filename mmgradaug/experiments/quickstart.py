@@ -73,10 +73,11 @@ def run(args: argparse.Namespace) -> None:
     )
     check_arguments(sweep_args)
     work_dir = sweep_args.work_dir
-    if not args.resume:
-        clear(work_dir)
-    with locked(work_dir):
+    with locked(work_dir) as lock:
+        if not args.resume:
+            clear(work_dir)
         sweep = Sweep(sweep_args)
+        sweep.lock = lock
         sweep.data['scale'] = SCALES[args.data]
         for item in sweep.everything():
             item.row = replace(item.row, label='GradAug' if 'gradaug' in item.key else 'plain')

@@ -13,7 +13,7 @@ from mmgradaug.wrapped_datasets import inner_configs
 
 from .results import OTHER, OWN, PAPER, SMALL, Found, Group, Result
 from .runs import RECORD, REQUEST, problem_of, read_config
-from .settings import BATCH, FOLDERS, WITHOUT_EFFECT, folder_name, settings_of
+from .settings import BATCH, FOLDERS, VAL_FOLDERS, WITHOUT_EFFECT, folder_name, settings_of
 from .tables import EQUAL_COST, ROWS, Row, metric_of, own_key
 
 SWEEP = 'sweep.json'  # beside the runs of a sweep: what they share
@@ -142,7 +142,7 @@ def _setting(
         return (OWN, place, scale), OWN, f'{sentence}.{with_options}'
     if scale or overlay:
         sentence = scale or 'The configs with an overlay that makes them smaller'
-        return (SMALL, scale or overlay, options), SMALL, f'{sentence.rstrip(".")}.{with_options}'
+        return (SMALL, scale, overlay, options), SMALL, f'{sentence.rstrip(".")}.{with_options}'
     if options:
         small = any(makes_small(option.split('=')[0]) for option in options)
         badge = SMALL if small else OTHER
@@ -258,7 +258,8 @@ def differences(result: Result, row: Row) -> list[tuple[str, str, str]]:
         return [(f'configs/{row.config}', 'not compared', 'missing here')]
     trained, wanted = dict(result.settings), settings_of(wanted_config)
     for values in (trained, wanted):  # the same images, wherever they lie, and read from a folder
-        values.pop(FOLDERS, None)
+        for folders in (FOLDERS, VAL_FOLDERS):
+            values.pop(folders, None)
         for key, value in values.items():
             if key.endswith('dataset.type') and value == 'mmgradaug.ImageFolder':
                 values[key] = f'CIFAR{values.get("data_preprocessor.num_classes")}'

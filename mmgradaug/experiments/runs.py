@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -46,6 +47,8 @@ class Run:
         arguments: further ones of tools/train.py.
         about: further facts for request.json, which the report reads: label, tables, ...
         on_gpu: else on the CPU, by one thread.
+        processes: of one training, which are as many batches an iteration.
+        lock: a file descriptor that the process holds open as long as it lives.
     """
 
     key: str
@@ -56,6 +59,8 @@ class Run:
     arguments: Sequence[str] = ()
     about: dict[str, Any] = field(default_factory=dict)
     on_gpu: bool = False
+    processes: int = 1
+    lock: Optional[int] = None
     process: Optional['subprocess.Popen[bytes]'] = None
 
     @property
@@ -74,8 +79,11 @@ class Run:
 
     @property
     def fingerprint(self) -> str:
-        """Of what is trained: the config's whole text, options and arguments."""
-        parts = [_config_text(self.config), *self.options, *self.arguments]
+        """Of what is trained: the config's whole text, options, arguments and number of processes."""
+        # A split's file moves with the folder of the sweep.
+        options = [re.sub(r'(?<=\.split_file=).*/', '', option) for option in self.options]
+        parts = [_config_text(self.config), *options, *self.arguments]
+        parts += [f'{self.processes} processes'] * (self.processes > 1)
         return hashlib.sha256('\n'.join(parts).encode()).hexdigest()
 
     def request(self) -> dict[str, Any]:
@@ -144,6 +152,7 @@ class Run:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                pass_fds=() if self.lock is None else (self.lock,),
             )
 
     def failure(self) -> Optional[str]:

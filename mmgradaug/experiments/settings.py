@@ -35,6 +35,9 @@ WITHOUT_EFFECT = {
 BATCH = 'train_dataloader.batch_size'
 # Which images and annotations, wherever they lie on a machine.
 FOLDERS, ANNOTATIONS = 'train_dataloader.dataset.data_root', 'train_dataloader.dataset.ann_file'
+VAL_FOLDERS, VAL_ANNOTATIONS = 'val_dataloader.dataset.data_root', 'val_dataloader.dataset.ann_file'
+# A file of weights, wherever it lies on a machine.
+WEIGHTS = re.compile(r'.+\binit_cfg(\.\d+)?\.checkpoint')
 PARTS = ('num_labels', 'indices', 'split')
 # Data sets that are the same in any folder.
 FIXED = ('CIFAR10', 'CIFAR100', 'MNIST', 'FashionMNIST', 'STL10', 'CIFAR10C')
@@ -62,10 +65,14 @@ def settings_of(config: dict[str, Any], world_size: int = 1) -> dict[str, Any]:
     file = None if config.get('resume') else config.get('load_from')
     if isinstance(file, str) and file:
         found['load_from'] = file.rsplit('/', 1)[-1]
-    parts = _data_sets(config)
+    for key in filter(WEIGHTS.fullmatch, found):
+        found[key] = str(found[key]).rsplit('/', 1)[-1]
+    training, validation = _data_sets(config), _data_sets(config, 'val')
     for key, names in (
-        (FOLDERS, [folder_name(part) for part in parts]),
-        (ANNOTATIONS, [_annotations(part) for part in parts]),
+        (FOLDERS, [folder_name(part) for part in training]),
+        (ANNOTATIONS, [_annotations(part) for part in training]),
+        (VAL_FOLDERS, [_tested_on(part) for part in validation]),
+        (VAL_ANNOTATIONS, [_annotations(part) for part in validation]),
     ):
         if any(names):
             found[key] = ' + '.join(names)
@@ -81,8 +88,7 @@ def folder_name(dataset: dict[str, Any]) -> str:
     """
     if _kind(dataset) in FIXED:
         return ''
-    prefix = dataset.get('data_prefix') or ''
-    images = _names(next(iter(prefix.values()), '') if isinstance(prefix, dict) else prefix)
+    images = _names(_prefix(dataset))
     for path in (dataset.get('data_root'), str(dataset.get('ann_file') or '').rpartition('/')[0]):
         if names := _names(path):
             return '/'.join([names[-1], *images])
@@ -91,14 +97,34 @@ def folder_name(dataset: dict[str, Any]) -> str:
 
 def _names(path: Any) -> list[str]:
     """The folders of a path that have a name of their own, below the last that is called data."""
-    parts = str(path or '').replace('\\', '/').split('/')
+    return [part for part in _parts(path) if not GENERAL.fullmatch(part)]
+
+
+def _parts(path: Any) -> list[str]:
+    """The folders of a path below the last that is called data."""
+    parts = [
+        part for part in str(path or '').replace('\\', '/').split('/') if part not in ('', '.')
+    ]
     places = [i for i, part in enumerate(parts) if COLLECTIONS.fullmatch(part)]
-    below = parts[places[-1] + 1 :] if places else parts
-    return [part for part in below if not GENERAL.fullmatch(part)]
+    return parts[places[-1] + 1 :] if places else parts
 
 
-def _data_sets(config: dict[str, Any]) -> list[dict[str, Any]]:
-    return inner_configs((config.get('train_dataloader') or {}).get('dataset') or {})
+def _prefix(dataset: dict[str, Any]) -> str:
+    prefix = dataset.get('data_prefix') or ''
+    return next(iter(prefix.values()), '') if isinstance(prefix, dict) else prefix
+
+
+def _tested_on(dataset: dict[str, Any]) -> str:
+    """The folder of validation images, 'flowers/val', in which 'val' or 'test' matters; '' if it has no name."""
+    if _kind(dataset) in FIXED:
+        return ''
+    root = _parts(dataset.get('data_root') or str(dataset.get('ann_file') or '').rpartition('/')[0])
+    own = [i for i, part in enumerate(root) if not GENERAL.fullmatch(part)]
+    return '/'.join([*(root[own[-1] :] if own else root[-1:]), *_parts(_prefix(dataset))])
+
+
+def _data_sets(config: dict[str, Any], stage: str = 'train') -> list[dict[str, Any]]:
+    return inner_configs((config.get(f'{stage}_dataloader') or {}).get('dataset') or {})
 
 
 def _annotations(dataset: dict[str, Any]) -> str:
@@ -111,21 +137,29 @@ def _kind(dataset: dict[str, Any]) -> str:
 
 
 def have_the_same_data(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two configs train on the same images."""
+    """Whether two configs train on the same images, and are tested on the same."""
     return _data_of(one) == _data_of(other)
 
 
 def _data_of(config: dict[str, Any]) -> list[tuple[Any, ...]]:
     return [
-        (_kind(part), folder_name(part), _annotations(part), *(part.get(key) for key in PARTS))
-        for part in _data_sets(config)
+        (_kind(part), named(part), _annotations(part), *(part.get(key) for key in PARTS))
+        for stage, named in (('train', folder_name), ('val', _tested_on))
+        for part in _data_sets(config, stage)
     ]
 
 
 def differ_in_gradaug_alone(
     one: dict[str, Any], other: dict[str, Any], lengths_too: bool = False
 ) -> bool:
-    """Whether nothing else tells a GradAug training from a plain one, by what :func:`settings_of` gives.
+    """Whether nothing else tells a GradAug training from a plain one; see :func:`differing_otherwise`."""
+    return not differing_otherwise(one, other, lengths_too)
+
+
+def differing_otherwise(
+    one: dict[str, Any], other: dict[str, Any], lengths_too: bool = False
+) -> list[str]:
+    """What tells a GradAug training from a plain one but GradAug, of what :func:`settings_of` gives.
 
     Args:
         lengths_too: whether length and schedule may differ as well.
@@ -134,15 +168,13 @@ def differ_in_gradaug_alone(
         # GradAugDetector says of which class the detector is; plain training has it as its type.
         kinds = [s.get('model.detector') or s.get('model.type') or '' for s in (one, other)]
         if short_name(kinds[0]) != short_name(kinds[1]):
-            return False
+            return ['model.type']
     ignored = ['model.type', 'model.detector', 'model.gradaug', 'custom_hooks']
     if lengths_too:
         ignored += ['train_cfg', 'param_scheduler']
-    own, others = (
-        {key: value for key, value in settings.items() if not key.startswith(tuple(ignored))}
-        for settings in (one, other)
-    )
-    return own == others
+    keys = [key for key in sorted(one.keys() | other.keys()) if not key.startswith(tuple(ignored))]
+    nothing = object()
+    return [key for key in keys if one.get(key, nothing) != other.get(key, nothing)]
 
 
 def _leaves(value: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:

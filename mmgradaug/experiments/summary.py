@@ -7,6 +7,7 @@ from typing import Any, Optional
 from mmgradaug.grids import Grid
 
 from .results import Difference, Found, Group, Result, difference, mean_and_deviation
+from .settings import differing_otherwise
 from .tables import EQUAL_COST, METRICS, ROWS, TOP1, Row, Table, baseline_of, metric_of
 
 NO_RUN, NOTHING = 'no run', '–'
@@ -176,7 +177,28 @@ def _verdict(group: Group, key: str) -> str:
         if found is not None:
             name = metric_name(metric).removesuffix(' %')
             sentences.append(_sentence(label_of(group, key), found, what, name))
-    return ' '.join(sentences)
+    return ' '.join([*sentences, *_otherwise(group, key, plain_key)])
+
+
+def _otherwise(group: Group, key: str, plain_key: str) -> list[str]:
+    """What else tells one's own GradAug training from the plain one, a sentence; a table's rows are as they should."""
+    ours, plain = group.results[key][0], group.results[plain_key][0]
+    if not ours.is_gradaug or not ours.config or not plain.config or key in ROWS:
+        return []
+    differing = differing_otherwise(ours.settings, plain.settings, lengths_too=True)
+    if not differing:
+        return []
+    shown = [
+        f'{name} ({_value(ours.settings, name)} against {_value(plain.settings, name)})'
+        for name in differing[:2]
+    ]
+    more = f' and {len(differing) - 2} more' if len(differing) > 2 else ''
+    return [f'They differ in {", ".join(shown)}{more} too.']
+
+
+def _value(settings: dict[str, Any], key: str) -> str:
+    text = str(settings.get(key, 'absent'))
+    return text if len(text) <= 40 else f'{text[:37]}...'
 
 
 def _sentence(label: str, found: Difference, what: str, name: str) -> str:

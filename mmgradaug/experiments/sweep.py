@@ -1,6 +1,7 @@
 """``mmgradaug sweep``: rows of the paper's tables, or any configs, trained with several seeds each."""
 
 import argparse
+import fcntl
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,12 +9,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Optional
 
-from filelock import FileLock, Timeout
-
 from mmgradaug.files import UserError, read_json, short, write_json
 from mmgradaug.grids import Grid, show
 
-from .equal_cost import equal_cost_items, stretch
+from .equal_cost import equal_cost_items, make_as_expensive, stretch
 from .items import (
     DATASET_SEEDS,
     Item,
@@ -53,6 +52,7 @@ class Sweep:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
+        self.lock: Optional[int] = None  # see locked()
         self.folder: Path = args.work_dir
         self.items = select(args.names, args.only)
         self.triples: list[Triple] = equal_cost_items(self.items) if args.equal_cost else []
@@ -67,7 +67,7 @@ class Sweep:
         }
         same = not old or all(old.get(key) == value for key, value in self.setting.items())
         # That of the first trainings, by which the cost is measured, whatever those after them have.
-        device = 'slurm' if args.slurm else args.device
+        device = f'slurm, {args.gpus} GPUs' if args.slurm else args.device
         timed_with = old.get('device', device) if same else device
         if args.equal_cost and not args.list and timed_with != device:
             raise UserError(
@@ -142,7 +142,7 @@ class Sweep:
                 self.data['equal_cost'].pop(longer.key, None)
                 outdated += sorted((self.folder / 'runs' / longer.key).glob('seed*'))
             else:
-                stretch(longer, plain, known)
+                make_as_expensive(longer, plain, known)
                 outdated += self._of_another(longer)
         if outdated and not args.overwrite:
             raise UserError(
@@ -187,7 +187,16 @@ class Sweep:
             about['equal_cost_to'] = partner
         folder = self.folder / 'runs' / item.key / f'seed{seed}'
         return Run(
-            item.key, seed, folder, item.config, options, arguments, about, args.device == 'gpu'
+            item.key,
+            seed,
+            folder,
+            item.config,
+            options,
+            arguments,
+            about,
+            on_gpu=args.device == 'gpu',
+            processes=args.gpus if args.slurm else 1,
+            lock=self.lock,
         )
 
     def _split_file(self, dataset: Any, seed: int) -> Path:
@@ -241,13 +250,20 @@ class Sweep:
         if ratio is None:
             ratio = cost_ratio(*([r for r in pair if r.key == i.key] for i in (plain, gradaug)))
             self.data['equal_cost'][longer.key] = ratio
-        stretch(longer, plain, ratio)
+        make_as_expensive(longer, plain, ratio)
         self.write()
         unit, length = longer.length
-        return (
+        said = (
             f'By what iterations took so far (median), {gradaug.key} takes {ratio:.2f} times as long as '
-            f'{plain.key}, so plain training at equal cost gets {length} {unit}.'
+            f'{plain.key}, so plain training at equal cost gets {length} {unit}'
         )
+        times = length / plain.length[1]
+        if times > 1.05 * ratio:
+            said += (
+                f', {times:.2f} times as many: whole epochs are rounded up. For a closer comparison train by '
+                'iterations'
+            )
+        return f'{said}.'
 
     def write(self) -> None:
         write_json(self.file, self.data)
@@ -272,17 +288,22 @@ def check_batch(item: Item, args: argparse.Namespace) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Two sweeps in one work dir would empty each other's runs."""
+def locked(folder: Path) -> Iterator[int]:
+    """Two sweeps in one work dir would empty each other's runs.
+
+    Yields:
+        The lock's file descriptor. Trainings hold it too: those of a killed sweep go on, and write there.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = FileLock(folder / '.lock').acquire(blocking=False)
-    except Timeout as error:
-        raise UserError(
-            f'another sweep is at work in {short(folder)}: wait for it, or use another --work-dir'
-        ) from error
-    with lock:
-        yield
+    with (folder / '.lock').open('w') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f'another sweep, or a training of one that was killed, is at work in {short(folder)}: wait for it, '
+                'end it, or use another --work-dir'
+            ) from error
+        yield file.fileno()
 
 
 def list_rows(sweep: Sweep) -> None:
@@ -307,7 +328,7 @@ def run(args: argparse.Namespace) -> None:
     if args.list:
         list_rows(sweep)
         return
-    with locked(args.work_dir):
+    with locked(args.work_dir) as sweep.lock:
         sweep.prepare()
         sweep.write()
         failures = {}

@@ -9,7 +9,7 @@ pytest.importorskip('mmdet')
 
 from mmdet.registry import DATASETS  # noqa: E402
 
-from mmgradaug.engine.annotations import check_annotations, left_out_annotations  # noqa: E402
+from mmgradaug.engine.annotations import check_annotations, check_ids, left_out_annotations  # noqa: E402
 
 LOAD = dict(type='LoadImageFromFile')
 BOX = dict(id=1, image_id=1, category_id=1, bbox=[1, 1, 8, 8], area=64, iscrowd=0)
@@ -41,6 +41,23 @@ def dataset(tmp_path):
         )  # fmt: skip
 
     return build
+
+
+def test_ids_used_twice_are_refused(dataset, tmp_path):
+    """As files of which each numbers its images from 1 have when they are merged."""
+    found = dataset(dict(segmentation=POLYGON))
+    assert left_out_annotations(found) == []
+    whole = json.loads((tmp_path / 'x.json').read_text())
+    for kind, other in (
+        ('images', dict(id=1, file_name='y.jpg')),
+        ('categories', dict(id=2, name='cat')),
+    ):
+        (tmp_path / 'x.json').write_text(json.dumps({**whole, kind: [*whole[kind], other]}))
+        for check in (left_out_annotations, check_ids):
+            with pytest.raises(
+                ValueError, match=f'stands twice among its {kind}, of .*(y.jpg|cat)'
+            ):
+                check(found)
 
 
 def test_masks_that_are_not_there(dataset):

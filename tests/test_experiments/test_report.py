@@ -251,6 +251,50 @@ def test_trainings_on_other_images_are_not_compared(tmp_path):
     assert sorted(len(group.results) for group in groups) == [1, 2]
 
 
+def test_trainings_tested_on_other_images_are_not_compared(tmp_path):
+    def made(tested_on, gradaug=False, seed=0):
+        found = of_folder('data/flowers/train', gradaug, seed=seed)
+        found['config']['val_dataloader'] = dict(dataset=dict(type='CustomDataset', **tested_on))
+        return found
+
+    val, easy = dict(data_root='data/flowers/val'), dict(data_root='data/flowers/test_easy')
+    write(tmp_path / 'plain', made(val))
+    write(tmp_path / 'ours', made(easy, True))
+    (group,) = read_work_dirs([tmp_path]).groups
+    assert verdicts(group) == ['No GradAug run beside a plain one.']
+    write(tmp_path / 'plain1', made(easy, seed=1))
+    (group,) = read_work_dirs([tmp_path]).groups
+    assert sorted(len(runs) for runs in group.results.values()) == [1, 1, 1]
+    # The same folder in other words, on another machine.
+    write(tmp_path / 'ours', made(dict(data_root='/mnt/b/flowers', data_prefix='val/'), True))
+    shutil.rmtree(tmp_path / 'plain1')
+    (group,) = read_work_dirs([tmp_path]).groups
+    assert verdicts(group)[0].startswith('my_gradaug is level with plain training')
+
+
+def test_what_else_differs_is_said(tmp_path):
+    for lr, gradaug in ((0.0001, False), (0.1, True)):
+        made = record(60.0, gradaug=gradaug)
+        made['config']['optim_wrapper'] = dict(optimizer=dict(type='SGD', lr=lr))
+        made['config']['model']['backbone']['init_cfg'] = dict(checkpoint=f'/mnt/{lr}/r18.pth')
+        write(tmp_path / str(lr), made)
+    (group,) = read_work_dirs([tmp_path]).groups
+    assert verdicts(group)[0].endswith(
+        'They differ in optim_wrapper.optimizer.lr (0.1 against 0.0001) too.'
+    )
+
+
+def test_sweeps_of_other_overlays_with_one_sentence_are_two_groups(tmp_path):
+    key = 'baseline_wrn28_10_cifar100'
+    for name, overlay in (('a', 'depth=10'), ('b', 'depth=16')):
+        folder = tmp_path / name / 'runs' / key / 'seed0'
+        write(folder, record(60.0))
+        (folder / 'request.json').write_text(json.dumps(dict(key=key, seed=0)))
+        shared = dict(scale='Tiny.', overlay=overlay, cfg_options=[])
+        (tmp_path / name / 'sweep.json').write_text(json.dumps(shared))
+    assert [len(group.results[key]) for group in read_work_dirs([tmp_path]).groups] == [1, 1]
+
+
 def test_one_config_on_two_data_sets_is_not_averaged(tmp_path):
     write(tmp_path / 'a', of_folder('data/birds', seed=0))
     write(tmp_path / 'b', of_folder('data/cars', seed=1))
@@ -479,11 +523,13 @@ def test_a_table_of_the_paper_has_ours_beside_it():
     grid = paper_grid(TABLE['table4'], found.groups[0])
     rows = {row[0]: dict(zip(grid.head, row)) for row in grid.rows if len(row) > 1}
     gradaug = rows['GradAug']
-    assert (gradaug['paper: top-1'], gradaug['paper: to baseline']) == ('83.98', '+2.45')
-    assert gradaug['ours: top-1'] == '84.00 ± 1.00' and gradaug['seeds'] == '3'
+    assert (gradaug['paper: top-1 %'], gradaug['paper: to baseline']) == ('83.98', '+2.45')
+    assert gradaug['ours: top-1 %'] == '84.00 ± 1.00' and gradaug['seeds'] == '3'
     assert gradaug['ours: to baseline'].startswith('+3.00')
-    assert [row['paper: top-1'] for row in rows.values() if row['ours: top-1'] == 'no run'] != []
-    assert grid.note.endswith('Ours: Small.') and grid.badge == SMALL
+    assert [
+        row['paper: top-1 %'] for row in rows.values() if row['ours: top-1 %'] == 'no run'
+    ] != []
+    assert grid.notes.endswith('Ours: Small.') and grid.badge == SMALL
 
 
 def test_nothing_to_report_is_said(tmp_path, capsys):

@@ -10,7 +10,7 @@ from command_line import ROOT, exit_code, mmgradaug, run_mmgradaug
 from made_up_runs import GRADAUG, PLAIN, TRAINER
 
 from mmgradaug.experiments import runs, sweep
-from mmgradaug.experiments.equal_cost import equal_cost_items, stretch
+from mmgradaug.experiments.equal_cost import equal_cost_items, make_as_expensive, stretch
 from mmgradaug.experiments.items import prepare, read_overlay, select
 from mmgradaug.files import UserError
 
@@ -486,7 +486,54 @@ def test_listing_trains_nothing(tool, pair, tmp_path, capsys):
 def test_two_sweeps_do_not_work_in_one_folder(tool, pair, tmp_path, capsys):
     with sweep.locked(tmp_path / 'work'):
         assert tool(*pair) == 1
-    assert 'another sweep is at work' in capsys.readouterr().err
+    assert 'another sweep, or a training' in capsys.readouterr().err
+
+
+def test_a_training_that_outlives_its_sweep_keeps_the_folder(
+    tool, pair, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / 'slow.py').write_text('import time\ntime.sleep(60)')
+    with monkeypatch.context() as patch, sweep.locked(tmp_path / 'work') as lock:
+        patch.setattr(runs, 'TRAIN', tmp_path / 'slow.py')
+        run = runs.Run('baseline_a', 0, folder_of(tmp_path, 'baseline_a'), pair[0], lock=lock)
+        run.start()
+    assert tool(*pair, '--overwrite') == 1
+    assert 'a training of one that was killed, is at work' in capsys.readouterr().err
+    run.stop()
+    assert tool(*pair, '--overwrite') == 0
+
+
+def test_a_sweep_goes_on_where_its_folder_was_moved_to(tool, pair, tmp_path):
+    for path, text in zip(pair, (PLAIN, GRADAUG)):
+        path.write_text(text.replace('label_seed=0', "split_file=''"))
+    assert tool(*pair) == 0
+    (tmp_path / 'work').rename(tmp_path / 'moved')
+    assert (
+        exit_code('sweep', *pair, '--work-dir', tmp_path / 'moved', '--jobs', 2, '--seeds', 2) == 0
+    )
+    (tmp_path / 'moved').rename(tmp_path / 'work')
+    assert [len(starts(tmp_path, 'gradaug_a', seed)) for seed in range(2)] == [1, 1]
+
+
+def test_as_many_processes_make_another_training(tool, tmp_path, pair):
+    one, eight = (runs.Run('a', 0, tmp_path, pair[0], processes=n) for n in (1, 8))
+    assert one.fingerprint != eight.fingerprint
+
+
+@pytest.mark.parametrize(
+    'epochs, ratio, expected',
+    [(2, 1.24, 3), (2, 1.3, 3), (2, 2.0, 4), (120, 2.7, 324), (4, 1.0, 4)],
+)
+def test_whole_epochs_at_equal_cost_are_rounded_up(tool, pair, tmp_path, epochs, ratio, expected):
+    iterations = "train_cfg = dict(type='IterBasedTrainLoop', max_iters=20, val_interval=10)"
+    assert iterations in PLAIN
+    by_epoch = f'train_cfg = dict(by_epoch=True, max_epochs={epochs})'
+    pair[0].write_text(PLAIN.replace(iterations, by_epoch))
+    items = select([str(path) for path in pair])
+    ((plain, _, longer),) = equal_cost_items(items)
+    prepare(items, None, [], tmp_path)
+    make_as_expensive(longer, plain, ratio)
+    assert longer.length == ('epochs', expected)
 
 
 def test_a_gpu_is_taken_if_there_is_one(monkeypatch, tool, pair, capsys):
@@ -534,6 +581,8 @@ def test_slurm_jobs_are_seen_to_die(tool, pair, tmp_path, monkeypatch, capsys):
         assert line in script
     assert tool(*arguments) == 0
     assert 'job 1, running, 0 % done' in capsys.readouterr().out
+    fewer = [*arguments[:4], 1]  # another batch
+    assert tool(*fewer) == 1 and 'have changed since' in capsys.readouterr().err
     (tmp_path / 'state').write_text('NODE_FAIL')
     assert tool(*arguments) == 0
     said = capsys.readouterr().out
