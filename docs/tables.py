@@ -206,6 +206,27 @@ def low_data_longer() -> tuple[list[str], Rows]:
     return compared(['augmented_4000_1000.json'], {'1,000 labels': '+num_labels=1000'})
 
 
+# GradAug-semi over longer and longer trainings.
+SEMI = {
+    ('250 labels', 2000): ('augmented_250.json', ''),
+    ('250 labels', 4000): ('augmented_4000_250.json', ''),
+    ('1,000 labels', 2000): ('augmented_1000.json', '+num_labels=1000'),
+    ('1,000 labels', 4000): ('augmented_4000_1000.json', '+num_labels=1000'),
+    ('1,000 labels', 6000): ('augmented_6000_1000.json', '+num_labels=1000'),
+}
+
+
+def low_data_semi() -> tuple[list[str], Rows]:
+    rows = []
+    for (labels, iterations), (file, rest) in SEMI.items():
+        sweep = Sweep(f'low_data/{file}', network=SMALL_WRN)
+        cells = [sweep.top1(method, rest) for method in ('gradaug', 'gradaug_semi')]
+        seeds = str(len(sweep.runs[sweep.key('gradaug_semi', rest)]))
+        cells += [sweep.to('gradaug', 'gradaug_semi', rest), seeds]
+        rows.append([labels, f'{iterations:,}', *cells])
+    return ['', 'iterations', 'GradAug', 'GradAug-semi', 'difference', 'splits'], rows
+
+
 METHODS = ('plain', 'Mixup', 'CutMix', 'GradAug', 'GradAug + CutMix')
 
 
@@ -280,6 +301,7 @@ TABLES: dict[str, Callable[[], tuple[list[str], Rows]]] = {
     'low_data_plain': low_data_plain,
     'low_data_augmented': low_data_augmented,
     'low_data_longer': low_data_longer,
+    'low_data_semi': low_data_semi,
     'corruptions': corruptions,
     'fgsm': fgsm,
     'width_curve': width_curve,
