@@ -2,12 +2,15 @@
 
 import json
 import os
+import secrets
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Optional, Union
 
 PARTIAL = '.partial'
+# Processes on several machines, or in several containers, may have one number.
+TOKEN = secrets.token_hex(4)
 
 
 class UserError(SystemExit):
@@ -27,7 +30,7 @@ def write_whole(file: Path, content: Union[str, bytes, memoryview]) -> None:
         OSError: what the disk says; a file that was there before is still there, as it was.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(f'{file.name}.{os.getpid()}{PARTIAL}')
+    beside = beside_its_place(file)
     try:
         with beside.open('wb') as stream:
             stream.write(content.encode() if isinstance(content, str) else content)
@@ -42,6 +45,11 @@ def write_whole(file: Path, content: Union[str, bytes, memoryview]) -> None:
         os.fsync(folder)  # or a power failure could undo the move
     finally:
         os.close(folder)
+
+
+def beside_its_place(file: Path) -> Path:
+    """Where :func:`write_whole` of this process writes a file before it is moved."""
+    return file.with_name(f'{file.name}.{os.getpid()}-{TOKEN}{PARTIAL}')
 
 
 def write_json(file: Path, data: Any) -> None:

@@ -17,13 +17,15 @@ from typing import Any
 
 from mmengine.hooks import Hook
 
+from mmgradaug.files import beside_its_place
+
 NOBODY = 65534
 
 
 @contextmanager
 def full_disk(folder: Path, name: str) -> Iterator[None]:
     """ENOSPC for the file of that name, whether it is written beside its place or straight onto it."""
-    paths = [folder / name, folder / f'{name}.{os.getpid()}.partial']
+    paths = [folder / name, beside_its_place(folder / name)]
     for path in paths:
         path.symlink_to('/dev/full')
     yield

@@ -17,7 +17,7 @@ import gpu_networks  # noqa: E402
 import gpu_speed  # noqa: E402
 import measuring  # noqa: E402
 
-TINY = gpu_networks.Network(lambda: gpu_networks.WideResNet(10, 1, 10), 16, (16, 12))
+TINY = gpu_networks.Network(lambda: gpu_networks.WideResNet(10, 1, classes=10), 16, (16, 12))
 
 
 def test_flops_are_those_of_the_matrix_products():

@@ -78,14 +78,14 @@ def check_ids(dataset: BaseDataset, content: Optional[dict[str, Any]] = None) ->
     if content is None:
         content = _coco_file(dataset)[0]
     for kind, name in (('images', 'file_name'), ('categories', 'name')):
-        seen: dict[Any, Any] = {}
+        seen: dict[Any, dict[str, Any]] = {}
         for each in content.get(kind, ()):
-            if each['id'] in seen:
+            first = seen.setdefault(each['id'], each)
+            if first is not each and (first != each or kind == 'categories'):
                 raise ValueError(
-                    f'{dataset.ann_file}: the id {each["id"]} stands twice among its {kind}, of '
-                    f"{seen[each['id']]} and of {each.get(name)}, whose boxes would become one's. Number them anew"
+                    f'{dataset.ann_file}: the id {each["id"]} stands twice among its {kind}, of {first.get(name)} '
+                    f"and of {each.get(name)}, whose boxes would become one's. Number them anew"
                 )
-            seen[each['id']] = each.get(name)
 
 
 def _coco_file(dataset: BaseDataset) -> tuple[dict[str, Any], Path]:

@@ -13,7 +13,16 @@ from mmgradaug.wrapped_datasets import inner_configs
 
 from .results import OTHER, OWN, PAPER, SMALL, Found, Group, Result
 from .runs import RECORD, REQUEST, problem_of, read_config
-from .settings import BATCH, FOLDERS, VAL_FOLDERS, WITHOUT_EFFECT, folder_name, settings_of
+from .settings import (
+    ANNOTATIONS,
+    BATCH,
+    FOLDERS,
+    VAL_ANNOTATIONS,
+    VAL_FOLDERS,
+    WITHOUT_EFFECT,
+    folder_name,
+    settings_of,
+)
 from .tables import EQUAL_COST, ROWS, Row, metric_of, own_key
 
 SWEEP = 'sweep.json'  # beside the runs of a sweep: what they share
@@ -260,6 +269,9 @@ def differences(result: Result, row: Row) -> list[tuple[str, str, str]]:
     for values in (trained, wanted):  # the same images, wherever they lie, and read from a folder
         for folders in (FOLDERS, VAL_FOLDERS):
             values.pop(folders, None)
+        for annotations in (ANNOTATIONS, VAL_ANNOTATIONS):
+            if annotations not in wanted:  # a list of the folder's images
+                values.pop(annotations, None)
         for key, value in values.items():
             if key.endswith('dataset.type') and value == 'mmgradaug.ImageFolder':
                 values[key] = f'CIFAR{values.get("data_preprocessor.num_classes")}'

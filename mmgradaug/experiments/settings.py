@@ -30,14 +30,15 @@ WITHOUT_EFFECT = {
         'data_prefix',
         'ann_file',
     ),
-    *('download', 'backend_args', 'val_interval', 'val_begin'),
+    *('download', 'backend_args', 'val_interval', 'val_begin', '_scope_'),
 }
 BATCH = 'train_dataloader.batch_size'
 # Which images and annotations, wherever they lie on a machine.
 FOLDERS, ANNOTATIONS = 'train_dataloader.dataset.data_root', 'train_dataloader.dataset.ann_file'
 VAL_FOLDERS, VAL_ANNOTATIONS = 'val_dataloader.dataset.data_root', 'val_dataloader.dataset.ann_file'
-# A file of weights, wherever it lies on a machine.
 WEIGHTS = re.compile(r'.+\binit_cfg(\.\d+)?\.checkpoint')
+# Names that every training gives its checkpoints.
+OF_A_TRAINING = re.compile(r'(epoch|iter)_\d+|best_|latest|interrupted')
 PARTS = ('num_labels', 'indices', 'split')
 # Data sets that are the same in any folder.
 FIXED = ('CIFAR10', 'CIFAR100', 'MNIST', 'FashionMNIST', 'STL10', 'CIFAR10C')
@@ -61,12 +62,12 @@ def settings_of(config: dict[str, Any], world_size: int = 1) -> dict[str, Any]:
         {'train_dataloader.batch_size': 512}
     """
     found = dict(_leaves(config))
-    # The weights, wherever they are on a machine. A resumed run has its own checkpoint there.
+    # A resumed run has its own checkpoint there.
     file = None if config.get('resume') else config.get('load_from')
     if isinstance(file, str) and file:
-        found['load_from'] = file.rsplit('/', 1)[-1]
+        found['load_from'] = _weights(file)
     for key in filter(WEIGHTS.fullmatch, found):
-        found[key] = str(found[key]).rsplit('/', 1)[-1]
+        found[key] = _weights(str(found[key]))
     training, validation = _data_sets(config), _data_sets(config, 'val')
     for key, names in (
         (FOLDERS, [folder_name(part) for part in training]),
@@ -79,6 +80,14 @@ def settings_of(config: dict[str, Any], world_size: int = 1) -> dict[str, Any]:
     if BATCH in found:
         found[BATCH] *= world_size
     return found
+
+
+def _weights(file: str) -> str:
+    """A checkpoint, wherever it lies on a machine: its name, 'my_run/epoch_12.pth' where that alone says little."""
+    if '://' in file and not file.startswith('http'):
+        return file  # torchvision://resnet50
+    *folders, name = file.split('/')
+    return '/'.join([*folders[-1:], name]) if OF_A_TRAINING.match(name) else name
 
 
 def folder_name(dataset: dict[str, Any]) -> str:
@@ -173,8 +182,18 @@ def differing_otherwise(
     if lengths_too:
         ignored += ['train_cfg', 'param_scheduler']
     keys = [key for key in sorted(one.keys() | other.keys()) if not key.startswith(tuple(ignored))]
-    nothing = object()
-    return [key for key in keys if one.get(key, nothing) != other.get(key, nothing)]
+    return [key for key in keys if _compared(one, key) != _compared(other, key)]
+
+
+def _compared(settings: dict[str, Any], key: str) -> Any:
+    """A setting as far as it tells: one class in any scope, and without seeds, of which a fold is one."""
+    value = settings.get(key, _ABSENT)
+    if key.endswith('.type') and value is not _ABSENT:
+        return short_name(value).removeprefix('Slimmable')
+    return _ABSENT if key.endswith('.fold') else value
+
+
+_ABSENT = object()
 
 
 def _leaves(value: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:

@@ -3,6 +3,7 @@
 import argparse
 import fcntl
 import shlex
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -33,6 +34,8 @@ FOLD = 'train_dataloader.dataset.fold'
 OWN_SETTINGS = ('randomness.seed', 'work_dir', 'train_dataloader.dataset.split_file', FOLD)
 # Times a plain iteration: the paper's setting, for the time left before it is measured.
 GRADAUG_COST = 2.7
+# Seconds: workers of a training that was killed hold the lock until they see that it has gone.
+PATIENCE = 10.0
 
 Triple = tuple[Item, Item, Item]  # plain, GradAug, plain at equal cost
 
@@ -296,13 +299,18 @@ def locked(folder: Path) -> Iterator[int]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / '.lock').open('w') as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(
-                f'another sweep, or a training of one that was killed, is at work in {short(folder)}: wait for it, '
-                'end it, or use another --work-dir'
-            ) from error
+        give_up = time.monotonic() + PATIENCE
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() > give_up:
+                    raise UserError(
+                        f'another sweep, or a training of one that was killed, is at work in {short(folder)}: wait '
+                        'for it, end it, or use another --work-dir'
+                    ) from error
+            time.sleep(0.2)
         yield file.fileno()
 
 

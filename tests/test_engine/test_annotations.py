@@ -60,6 +60,13 @@ def test_ids_used_twice_are_refused(dataset, tmp_path):
                 check(found)
 
 
+def test_one_image_that_is_listed_twice_does_no_harm(dataset, tmp_path):
+    found = dataset(dict(segmentation=POLYGON))
+    whole = json.loads((tmp_path / 'x.json').read_text())
+    (tmp_path / 'x.json').write_text(json.dumps({**whole, 'images': 2 * whole['images']}))
+    assert left_out_annotations(found) == [] and len(dataset(dict(segmentation=POLYGON))) == 1
+
+
 def test_masks_that_are_not_there(dataset):
     found = dataset({})
     with pytest.raises(KeyError, match='mask'):  # MMDetection's answer

@@ -20,7 +20,7 @@ from resumable import differences, final_state, train
 
 from mmgradaug.checkpoint import DamagedCheckpointError, damage_of, load_from_local
 from mmgradaug.engine import RunRecordHook, whole_checkpoint_hook
-from mmgradaug.files import write_whole
+from mmgradaug.files import beside_its_place, write_whole
 
 PLAIN = dict(exact=False)
 
@@ -244,7 +244,7 @@ def full_disk_for_the_logs(folder, name):
     (scalars,) = folder.glob('*/vis_data/scalars.json')
     scalars.unlink()
     scalars.symlink_to('/dev/full')
-    (folder / f'run.json.{os.getpid()}.partial').symlink_to('/dev/full')
+    beside_its_place(folder / 'run.json').symlink_to('/dev/full')
     yield
 
 

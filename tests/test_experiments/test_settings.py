@@ -24,6 +24,9 @@ def test_weights_and_annotations_tell_trainings_apart_wherever_they_lie():
     assert settings() == settings(train_dataloader=elsewhere)
     assert settings() != settings(train_dataloader=of_other_images)
     assert settings() != settings(load_from='/weights/coco.pth')
+    of_runs = [settings(load_from=f'work_dirs/{run}/epoch_120.pth') for run in ('plain', 'ours')]
+    assert of_runs[0] != of_runs[1]  # a name that every training gives
+    assert settings(load_from='torchvision://resnet50') != settings(load_from='other://resnet50')
     assert settings(load_from='/a/coco.pth') == settings(load_from='/b/coco.pth')
     # A resumed run's own checkpoint.
     assert settings() == settings(load_from='/a/iter_5.pth', resume=True)
@@ -36,6 +39,13 @@ def test_gradaug_alone():
     one, other, short = map(settings_of, (ours, plain, shorter))
     assert differ_in_gradaug_alone(one, other) and not differ_in_gradaug_alone(short, other)
     assert differ_in_gradaug_alone(short, other, lengths_too=True)
+    # One class, in other scopes, and another seed's fold.
+    backbones = [dict(type='ResNet'), dict(type='mmgradaug.SlimmableResNet', _scope_='mmdet')]
+    folds = [
+        settings_of(dict(model=dict(backbone=each), train_dataloader=dict(dataset=dict(fold=fold))))
+        for fold, each in enumerate(backbones)
+    ]
+    assert differ_in_gradaug_alone(*folds)
     deeper = settings_of(dict(plain, model=dict(type='X', depth=2)))
     assert not differ_in_gradaug_alone(one, deeper, lengths_too=True)
 

@@ -483,7 +483,8 @@ def test_listing_trains_nothing(tool, pair, tmp_path, capsys):
     assert done == {'baseline_a': ['1', 'of', '1'], 'gradaug_a': ['0', 'of', '1']}
 
 
-def test_two_sweeps_do_not_work_in_one_folder(tool, pair, tmp_path, capsys):
+def test_two_sweeps_do_not_work_in_one_folder(tool, pair, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sweep, 'PATIENCE', 0)
     with sweep.locked(tmp_path / 'work'):
         assert tool(*pair) == 1
     assert 'another sweep, or a training' in capsys.readouterr().err
@@ -492,6 +493,7 @@ def test_two_sweeps_do_not_work_in_one_folder(tool, pair, tmp_path, capsys):
 def test_a_training_that_outlives_its_sweep_keeps_the_folder(
     tool, pair, tmp_path, monkeypatch, capsys
 ):
+    monkeypatch.setattr(sweep, 'PATIENCE', 0)
     (tmp_path / 'slow.py').write_text('import time\ntime.sleep(60)')
     with monkeypatch.context() as patch, sweep.locked(tmp_path / 'work') as lock:
         patch.setattr(runs, 'TRAIN', tmp_path / 'slow.py')
