@@ -11,11 +11,12 @@ from mmgradaug.files import UserError, short
 from mmgradaug.grids import show
 from mmgradaug.resources import CONFIGS
 
+from .lock import locked
 from .reading import read_work_dirs
 from .report import write_report
 from .runs import Run, read_config, remove
 from .summary import summary, verdicts
-from .sweep import Sweep, check_arguments, locked
+from .sweep import Sweep, check_arguments
 
 DIGITS, SHAPES = 'digits', 'shapes'
 # Of the test images that detections are drawn on; the first few are oddities.

@@ -1,11 +1,8 @@
 """``mmgradaug sweep``: rows of the paper's tables, or any configs, trained with several seeds each."""
 
 import argparse
-import fcntl
 import shlex
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Optional
@@ -24,6 +21,7 @@ from .items import (
     read_overlay,
     select,
 )
+from .lock import locked
 from .reading import SWEEP, read_work_dirs
 from .runs import REQUEST, Run, cost_ratio, remove, train_all, usable_cpus
 from .summary import summary, verdicts
@@ -34,8 +32,6 @@ FOLD = 'train_dataloader.dataset.fold'
 OWN_SETTINGS = ('randomness.seed', 'work_dir', 'train_dataloader.dataset.split_file', FOLD)
 # Times a plain iteration: the paper's setting, for the time left before it is measured.
 GRADAUG_COST = 2.7
-# Seconds: workers of a training that was killed hold the lock until they see that it has gone.
-PATIENCE = 10.0
 
 Triple = tuple[Item, Item, Item]  # plain, GradAug, plain at equal cost
 
@@ -288,30 +284,6 @@ def check_batch(item: Item, args: argparse.Namespace) -> None:
             f'with {gpus} GPU(s) it is {batch}: add --auto-scale-lr, or take '
             + ('another --gpus' if args.slurm else 'another batch_size by --overlay')
         )
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[int]:
-    """Two sweeps in one work dir would empty each other's runs.
-
-    Yields:
-        The lock's file descriptor. Trainings hold it too: those of a killed sweep go on, and write there.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / '.lock').open('w') as file:
-        give_up = time.monotonic() + PATIENCE
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if time.monotonic() > give_up:
-                    raise UserError(
-                        f'another sweep, or a training of one that was killed, is at work in {short(folder)}: wait '
-                        'for it, end it, or use another --work-dir'
-                    ) from error
-            time.sleep(0.2)
-        yield file.fileno()
 
 
 def list_rows(sweep: Sweep) -> None:

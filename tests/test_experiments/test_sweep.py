@@ -9,7 +9,7 @@ import pytest
 from command_line import ROOT, exit_code, mmgradaug, run_mmgradaug
 from made_up_runs import GRADAUG, PLAIN, TRAINER
 
-from mmgradaug.experiments import runs, sweep
+from mmgradaug.experiments import lock, runs, sweep
 from mmgradaug.experiments.equal_cost import equal_cost_items, make_as_expensive, stretch
 from mmgradaug.experiments.items import prepare, read_overlay, select
 from mmgradaug.files import UserError
@@ -484,8 +484,8 @@ def test_listing_trains_nothing(tool, pair, tmp_path, capsys):
 
 
 def test_two_sweeps_do_not_work_in_one_folder(tool, pair, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sweep, 'PATIENCE', 0)
-    with sweep.locked(tmp_path / 'work'):
+    monkeypatch.setattr(lock, 'PATIENCE', 0)
+    with lock.locked(tmp_path / 'work'):
         assert tool(*pair) == 1
     assert 'another sweep, or a training' in capsys.readouterr().err
 
@@ -493,11 +493,11 @@ def test_two_sweeps_do_not_work_in_one_folder(tool, pair, tmp_path, monkeypatch,
 def test_a_training_that_outlives_its_sweep_keeps_the_folder(
     tool, pair, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(sweep, 'PATIENCE', 0)
+    monkeypatch.setattr(lock, 'PATIENCE', 0)
     (tmp_path / 'slow.py').write_text('import time\ntime.sleep(60)')
-    with monkeypatch.context() as patch, sweep.locked(tmp_path / 'work') as lock:
+    with monkeypatch.context() as patch, lock.locked(tmp_path / 'work') as held:
         patch.setattr(runs, 'TRAIN', tmp_path / 'slow.py')
-        run = runs.Run('baseline_a', 0, folder_of(tmp_path, 'baseline_a'), pair[0], lock=lock)
+        run = runs.Run('baseline_a', 0, folder_of(tmp_path, 'baseline_a'), pair[0], lock=held)
         run.start()
     assert tool(*pair, '--overwrite') == 1
     assert 'a training of one that was killed, is at work' in capsys.readouterr().err
