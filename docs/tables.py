@@ -212,7 +212,6 @@ SEMI = {
     ('250 labels', 4000): ('augmented_4000_250.json', ''),
     ('1,000 labels', 2000): ('augmented_1000.json', '+num_labels=1000'),
     ('1,000 labels', 4000): ('augmented_4000_1000.json', '+num_labels=1000'),
-    ('1,000 labels', 6000): ('augmented_6000_1000.json', '+num_labels=1000'),
 }
 
 
@@ -335,6 +334,7 @@ def record(work_dir: Path) -> str:
             dict(
                 key=file.parent.parent.name, seed=run['seed'], iterations=run['iterations'],
                 top1=round(run['last'][TOP1], 3), curve=curve,
+                loss=round(run['training'][-1]['loss'], 4),
                 seconds_per_iteration=round(run['seconds_per_iteration'], 4),
             )
         )  # fmt: skip

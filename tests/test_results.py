@@ -69,6 +69,7 @@ def test_what_a_sweep_came_to_is_recorded(tmp_path):
     run = dict(
         status='done', seed=1, iterations=9, last=evaluation['metrics'], evaluations=[evaluation],
         device='CPU', versions=dict(torch='2'), seconds_per_iteration=0.1,
+        training=[dict(loss=2.0), dict(loss=0.12345)],
     )  # fmt: skip
     file = tmp_path / 'runs' / 'baseline_a' / 'seed1' / 'run.json'
     file.parent.mkdir(parents=True)
@@ -76,8 +77,8 @@ def test_what_a_sweep_came_to_is_recorded(tmp_path):
     recorded = json.loads(tables.record(tmp_path))
     assert recorded['command'] == about['command'] and recorded['device'] == 'CPU'
     (line,) = recorded['runs']
-    assert (line['key'], line['seed'], line['top1'], line['curve']) == (
-        'baseline_a', 1, 51.235, [[9, 51.235]]
+    assert (line['key'], line['seed'], line['top1'], line['curve'], line['loss']) == (
+        'baseline_a', 1, 51.235, [[9, 51.235]], 0.1235
     )  # fmt: skip
     file.write_text(json.dumps(dict(run, status='stopped')))
     with pytest.raises(SystemExit, match='seed1 is not done'):
