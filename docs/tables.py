@@ -212,6 +212,7 @@ SEMI = {
     ('250 labels', 4000): ('augmented_4000_250.json', ''),
     ('1,000 labels', 2000): ('augmented_1000.json', '+num_labels=1000'),
     ('1,000 labels', 4000): ('augmented_4000_1000.json', '+num_labels=1000'),
+    ('1,000 labels', 6000): ('augmented_6000_1000.json', '+num_labels=1000'),
 }
 
 
