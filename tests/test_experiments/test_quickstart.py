@@ -62,7 +62,7 @@ def test_table_verdict_and_page(finished):
 def test_without_a_bar_lines_say_how_far_it_is(monkeypatch, capsys):
     run = argparse.Namespace(key='a', title='a, seed 0', share_done=0.25)
     progress = watch.Watch({})
-    progress.expect([run])
+    progress.expect([run.key])
     progress.tick([run])
     assert capsys.readouterr().out == ''  # not yet
     monkeypatch.setattr(watch, 'LINE_EVERY', -1.0)
