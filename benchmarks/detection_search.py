@@ -39,7 +39,9 @@ from typing import Any, Optional
 import measuring
 import numpy as np
 import torch
-from search import Job, curve, difference, filled, now, read_lines, record, run_queue
+from search import Job, curve, filled, now, read_lines, record, run_queue
+
+from mmgradaug.experiments.difference import paired
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH, WARM_UP, WEIGHT_DECAY, MAX_NORM = 2, 20, 0.05, 10.0
@@ -484,7 +486,7 @@ def table(lines: list[dict[str, Any]], to: str = 'plain') -> list[str]:
             spread = f' ± {statistics.stdev(each):.1f}' if len(each) > 1 else ''
             gain = None
             if best is not None and key != best:
-                gain = difference(values(key, what), values(best, what))
+                gain = paired(values(key, what), values(best, what))
             # Of one seed a difference says nothing.
             known = gain is not None and gain.error is not None
             verdict = ('better' if gain.mean > 0 else 'worse') if known and gain.is_certain else ''

@@ -32,7 +32,6 @@ import torch.multiprocessing as mp
 import torch.nn.functional as F
 from search import (
     Images,
-    difference,
     load_images,
     read_lines,
     run_queue,
@@ -43,6 +42,7 @@ from torch import Tensor, nn
 from wide_resnet import WideResNet
 
 from mmgradaug import GradAug, Identity, RandomResize
+from mmgradaug.experiments.difference import paired
 from mmgradaug.slimming.plan import kept_channels
 
 
@@ -476,8 +476,8 @@ def summary(path: Path) -> None:
     for setting, groups in read_runs(path).items():
         print('{}, {} labels, augmented: {}, {} iterations, {}'.format(*setting))
         for name, group in groups.items():
-            gain = difference(group.top1, groups['plain'].top1) if 'plain' in groups else None
-            equal = difference(group.top1, plain_at(groups, group.flops))
+            gain = paired(group.top1, groups['plain'].top1) if 'plain' in groups else None
+            equal = paired(group.top1, plain_at(groups, group.flops))
             mean = statistics.mean(group.top1.values())
             print(
                 f'  {name:26} {group.flops:5.2f} {mean:6.2f}  {gain}  {equal}  {len(group.top1)} seeds'
@@ -546,7 +546,7 @@ def certain_gains(results: dict[Setting, dict[str, Group]]) -> dict[Setting, dic
     found = {}
     for setting, groups in results.items():
         if 'paper' in groups and 'plain' in groups:
-            gain = difference(groups['paper'].top1, groups['plain'].top1)
+            gain = paired(groups['paper'].top1, groups['plain'].top1)
             if gain is not None and gain.is_certain and gain.mean > 0:
                 found[setting] = groups
     return found
@@ -565,7 +565,7 @@ def share(groups: dict[str, Group], name: str) -> str:
 def cell(groups: dict[str, Group], name: str, compare: Any) -> str:
     if name not in groups:
         return ''
-    found = difference(groups[name].top1, compare(groups, groups[name]))
+    found = paired(groups[name].top1, compare(groups, groups[name]))
     return '' if found is None else f'**{found}**' if found.is_certain else str(found)
 
 
@@ -638,12 +638,12 @@ def figure(data: dict[str, Any], file: Path) -> None:
         axis.remove()
     for axis, (setting, groups) in zip(grid.flat, results.items()):
         plain = [group for name, group in groups.items() if name.startswith('plain')]
-        line = [difference(group.top1, groups['plain'].top1).mean for group in plain]
+        line = [paired(group.top1, groups['plain'].top1).mean for group in plain]
         (shown['plain training, longer'],) = axis.plot([group.flops for group in plain], line, 'k-')
         for i, name in enumerate(others):
             if name not in groups:
                 continue
-            gain = difference(groups[name].top1, groups['plain'].top1)
+            gain = paired(groups[name].top1, groups['plain'].top1)
             shown[name] = axis.errorbar(
                 groups[name].flops, gain.mean, gain.error or 0, fmt='*osv^<>DPXhdp8'[i % 14],
                 color='red' if name == 'paper' else f'C{i % 10}', markersize=12 if name == 'paper' else 6,

@@ -41,7 +41,6 @@ from measuring import flops
 from search import (
     Job,
     curve,
-    difference,
     filled,
     load_images,
     now,
@@ -53,6 +52,7 @@ from search import (
 )
 from torch import Tensor, nn
 
+from mmgradaug.experiments.difference import paired
 from mmgradaug.slimming.narrowing import narrowed
 from mmgradaug.slimming.plan import ChannelPlan, Kept, Selection
 from mmgradaug.slimming.planning import plan_of
@@ -568,7 +568,7 @@ def table(lines: list[dict[str, Any]], dataset: str, labels: int, to: str = 'pla
     for method in sorted(top1, key=lambda each: -statistics.mean(top1[each].values())):
         values, runs = list(top1[method].values()), list(by_method[method].values())
         spread = f' ± {statistics.stdev(values):.1f}' if len(values) > 1 else ''
-        gain = difference(top1[method], top1.get(to, {})) if method != to else None
+        gain = paired(top1[method], top1.get(to, {})) if method != to else None
         # Of one seed a difference says nothing.
         known = gain is not None and gain.error is not None
         verdict = ('better' if gain.mean > 0 else 'worse') if known and gain.is_certain else ''

@@ -36,7 +36,6 @@ from economy_search import TASKS, VARIANTS, WideResNet
 from search import (
     Images,
     Job,
-    difference,
     filled,
     load_images,
     read_lines,
@@ -46,6 +45,8 @@ from search import (
     saved_images,
 )
 from torch import Tensor, nn
+
+from mmgradaug.experiments.difference import paired
 
 UNTRAINED = 'untrained'
 PIXELS, BATCH, ITERATIONS, LR = 32, 32, 200, 0.02
@@ -194,7 +195,7 @@ def table(lines: list[dict[str, Any]], of: str) -> list[str]:
         cells = [method.replace('_', ' ')]
         for column in columns:
             runs = found[column].get(method, {})
-            gain = difference(runs, found[column].get('plain', {})) if method != 'plain' else None
+            gain = paired(runs, found[column].get('plain', {})) if method != 'plain' else None
             spread = f' ± {statistics.stdev(runs.values()):.1f}' if len(runs) > 1 else ''
             cells.append(f'{statistics.mean(runs.values()):.1f}{spread}' if runs else '')
             cells.append('' if gain is None else f'**{gain}**' if gain.is_certain else str(gain))

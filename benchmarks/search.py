@@ -28,8 +28,6 @@ import torch
 import torch.multiprocessing as mp
 import torch.nn.functional as F
 
-from mmgradaug.experiments.difference import paired as difference  # noqa: F401  the searches use it
-
 Job = dict[str, Any]
 
 

@@ -164,7 +164,7 @@ def test_differences_are_paired_by_seed():
     }
     plain = economy_search.plain_at(groups, 1.85)
     assert plain == pytest.approx({0: 51.0, 1: 60.5})
-    found = economy_search.difference(groups['n=1'].top1, plain)
+    found = economy_search.paired(groups['n=1'].top1, plain)
     assert (found.mean, found.error, found.pairs) == pytest.approx((2.5, 0.5, 2))
     assert str(found) == '+2.5 (0.5)' and not found.is_certain  # of two seeds
     assert economy_search.share(groups, 'n=1') == f'{100 * 6.5 / 9:.0f}'

@@ -1,7 +1,7 @@
 """Labels that mean the same in training, in testing and to the network, before anything is computed."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -123,22 +123,19 @@ class DataCheckHook(Hook):
             runner.logger.info(images_of(dataset))
             if words := left_out(dataset):
                 runner.logger.warning(words)
-            for each in inner_datasets(dataset):
-                try:
-                    check_annotations(each)
-                    for notice in left_out_annotations(each):
-                        runner.logger.warning(notice)
-                except ValueError as error:
-                    yield str(error)
+
+            def tell_left_out(each: Any) -> None:
+                for notice in left_out_annotations(each):
+                    runner.logger.warning(notice)
+
+            yield from _refused(check_annotations, dataset)
+            yield from _refused(tell_left_out, dataset)
         if isinstance(runner._val_loop, BaseLoop):
             validation = runner.val_dataloader.dataset
             yield from differing(classes, classes_of(validation), 'training', 'val')
             yield from wrong_categories(validation)
-            for each in inner_datasets(validation) if self.read_all else ():
-                try:
-                    check_ids(each)
-                except ValueError as error:
-                    yield str(error)
+            if self.read_all:
+                yield from _refused(check_ids, validation)
         yield from wrong_categories(dataset)
         outputs = num_classes_of(runner.model)
         if classes is not None and outputs is not None and outputs != len(classes):
@@ -175,6 +172,15 @@ class DataCheckHook(Hook):
         if runner._resume and isinstance(runner._train_loop, BaseLoop):
             classes = classes_of(runner.train_dataloader.dataset)
             _refuse(list(differing(trained, classes, "the checkpoint's training", 'training')))
+
+
+def _refused(check: Callable[[Any], object], dataset: Any) -> Iterator[str]:
+    """Why a check refuses a data set, or those within it."""
+    for each in inner_datasets(dataset):
+        try:
+            check(each)
+        except ValueError as error:
+            yield str(error)
 
 
 def _name_broken(loader: DataLoader[Any]) -> None:

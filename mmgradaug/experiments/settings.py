@@ -48,6 +48,7 @@ GENERAL = re.compile(
     re.IGNORECASE,
 )
 COLLECTIONS = re.compile('data|datasets?', re.IGNORECASE)
+_ABSENT = object()
 
 
 def settings_of(config: dict[str, Any], world_size: int = 1) -> dict[str, Any]:
@@ -191,9 +192,6 @@ def _compared(settings: dict[str, Any], key: str) -> Any:
     if key.endswith('.type') and value is not _ABSENT:
         return short_name(value).removeprefix('Slimmable')
     return _ABSENT if key.endswith('.fold') else value
-
-
-_ABSENT = object()
 
 
 def _leaves(value: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:

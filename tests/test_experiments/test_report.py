@@ -432,8 +432,9 @@ def test_the_papers_setting_is_told_from_others():
     (batch,) = differences(result_with(key, 1), ROWS[key])
     assert batch == ('train_dataloader.batch_size', '64', '512')
     harmless = result_with(
-        key, 8, train_dataloader__num_workers=1, randomness__seed=9, train_cfg__val_interval=7
-    )
+        key, 8, train_dataloader__num_workers=1, randomness__seed=9, train_cfg__val_interval=7,
+        train_dataloader__dataset__ann_file='meta/train.txt', val_dataloader__dataset__ann_file='meta/val.txt',
+    )  # fmt: skip
     assert differences(harmless, ROWS[key]) == []
     (changed,) = differences(result_with(key, 8, model__gradaug__num_subnets=2), ROWS[key])
     assert changed == ('model.gradaug.num_subnets', '2', '3')

@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import threading
 import time
 
 import pytest
@@ -488,6 +489,14 @@ def test_two_sweeps_do_not_work_in_one_folder(tool, pair, tmp_path, monkeypatch,
     with lock.locked(tmp_path / 'work'):
         assert tool(*pair) == 1
     assert 'another sweep, or a training' in capsys.readouterr().err
+
+
+def test_a_sweep_waits_for_the_workers_of_a_killed_one(tmp_path):
+    held = lock.locked(tmp_path)
+    held.__enter__()
+    threading.Timer(0.5, held.__exit__, (None, None, None)).start()
+    with lock.locked(tmp_path):
+        pass
 
 
 def test_a_training_that_outlives_its_sweep_keeps_the_folder(

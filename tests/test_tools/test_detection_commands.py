@@ -72,6 +72,25 @@ def test_training_goes_on_and_the_result_is_tested(trained, shapes, pretrained, 
     assert {box['image_id'] for box in boxes} <= set(truth.getImgIds()) and boxes
 
 
+def test_ids_used_twice_are_refused_before_training(shapes, pretrained, tmp_path):
+    """Of both files, in one message."""
+    options = []
+    for stage in ('train', 'val'):
+        content = json.loads((shapes / 'annotations' / f'instances_{stage}2017.json').read_text())
+        content['images'][1]['id'] = content['images'][0]['id']
+        (tmp_path / f'{stage}.json').write_text(json.dumps(content))
+        options.append(f'{stage}_dataloader.dataset.ann_file={tmp_path / stage}.json')
+    options.append(f'val_evaluator.ann_file={tmp_path / "val.json"}')
+    init = f'model.backbone.init_cfg.checkpoint={pretrained}'
+    code, output = run_tool(
+        'train', CONFIG, '--work-dir', tmp_path / 'work', '--cfg-options', *TINY_MASK_RCNN, *RUN, init, *options,
+        COCO_ROOT=str(shapes),
+    )  # fmt: skip
+    assert code != 0 and not list((tmp_path / 'work').rglob('scalars.json'))
+    for stage in ('train', 'val'):
+        assert f'{stage}.json: the id' in output, output[-3000:]
+
+
 def test_out_coco_needs_a_coco_metric(tmp_path):
     checkpoint = tmp_path / 'x.pth'
     torch.save({}, checkpoint)
