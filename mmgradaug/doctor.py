@@ -362,6 +362,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog='mmgradaug doctor',
         description='Say what is wrong with this environment, and what to type.',
+        epilog='example: mmgradaug doctor --env',
     )
     parser.add_argument('--json', metavar='FILE', help="also write JSON; '-': to stdout, alone")
     parser.add_argument(

@@ -130,7 +130,7 @@ def test_help_is_light(installed, tmp_path):
     source = Path(output.splitlines()[-1]).parent
     # Without what the package's own __init__ imports.
     lone.mkdir()
-    for name in ('cli.py', 'files.py', 'resources.py', 'evaluation'):
+    for name in ('cli.py', 'doctor.py', 'environment.py', 'files.py', 'resources.py', 'evaluation'):
         (lone / name).symlink_to(source / name)
     (lone / '__init__.py').write_text('')
     commands = 'sweep report quickstart cost shapes robustness fgsm cam extract width-curve detections doctor'
