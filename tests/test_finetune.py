@@ -4,6 +4,7 @@ import logging
 import re
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -195,6 +196,20 @@ def test_trivial_augment_changes_the_training_images_alone_and_keeps_their_colou
     assert all(each.shape == image.shape and each.dtype == np.uint8 for each in images)
     assert any(np.array_equal(each, image) for each in images)
     assert not all(np.array_equal(each, image) for each in images)
+
+
+# The others run by the guide's commands above.
+@pytest.mark.parametrize('name', ['mixup', 'cutmix', 'gradaug_cutmix', 'gradaug_paper'])
+def test_the_methods_to_compare_train_what_they_say(user, monkeypatch, capsys, name):
+    monkeypatch.chdir(user)
+    mixed = {'mixup': 'Mixup', 'cutmix': 'CutMix', 'gradaug_cutmix': 'CutMix'}.get(name)
+    config = f'configs/finetune/{name}_efficientnet_lite0.py'
+    numbers = ['model.head.num_classes=3', 'data_preprocessor.num_classes=3'][: 2 if mixed else 1]
+    mmgradaug('train', config, '--work-dir', name, '--cfg-options', *tiny(user), *numbers)
+    model = Config.fromfile(user / name / Path(config).name).model
+    assert model.get('train_cfg', {}).get('augments', {}).get('type') == mixed
+    said = 'GradAug: 3 sub-networks' if name == 'gradaug_paper' else 'GradAug: 1 sub-network'
+    assert (said in capsys.readouterr().out) == name.startswith('gradaug')
 
 
 @pytest.mark.parametrize('name', ['baseline', 'gradaug'])
