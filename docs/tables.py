@@ -10,6 +10,7 @@ import re
 import statistics
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Optional
 
@@ -46,11 +47,9 @@ class Sweep:
 
     def key(self, method: str, rest: str = '') -> str:
         """'cutmix+probs=0.1' with rest '+num_labels=1000': the key of a run."""
-        method, plus, options = method.replace(EQUAL_COST, '').partition('+')
-        options = plus + options
-        equal = EQUAL_COST if method == 'equal_cost' else ''
-        name = 'baseline' if method == 'equal_cost' else method
-        return f'{name}_{self.network}{rest}{options}{equal}'
+        method = f'baseline{EQUAL_COST}' if method == 'equal_cost' else method
+        name, plus, options = method.partition('+')
+        return f'{name}_{self.network}{rest}{plus}{options}'
 
     def top1(self, method: str, rest: str = '') -> str:
         runs = self.runs.get(self.key(method, rest))
@@ -112,20 +111,33 @@ def shakedrop() -> tuple[list[str], Rows]:
     return ['', 'top-1 here', 'to plain', 'to CutMix', 'in the **paper**'], rows
 
 
-def finetune_sweep() -> tuple[list[str], Rows]:
-    sweep = Sweep('finetune/sweep_cifar10_1000.json', network='efficientnet_lite0')
+def finetune_sweep(labels: int) -> tuple[list[str], Rows]:
+    sweep = Sweep(f'finetune/sweep_cifar10_{labels}.json', network='efficientnet_lite0')
+    # By how GradAug trains: plain training that took as long.
+    equal = {
+        each: f'baseline+as_{sweep.key(each)}{EQUAL_COST}' for each in ('gradaug', 'gradaug_paper')
+    }
+    if sweep.key('equal_cost') in sweep.runs:
+        equal['gradaug'] = 'equal_cost'
     methods = {
         'baseline': 'plain',
-        'equal_cost': 'plain, equal cost',
-        'gradaug': 'GradAug, economy',
+        equal['gradaug']: 'plain, equal cost to economy',
+        equal['gradaug_paper']: 'plain, equal cost to n = 3',
         'trivial': 'TrivialAugment',
+        'mixup': 'Mixup',
+        'cutmix': 'CutMix',
+        'gradaug': 'GradAug, economy',
+        'gradaug_cutmix': 'GradAug, economy, + CutMix',
+        'gradaug_paper': 'GradAug, n = 3',
     }
+    # An iteration with CutMix takes as long as one without.
+    equal['gradaug_cutmix'] = equal['gradaug']
     rows = []
     for method, label in methods.items():
-        runs = sweep.runs[sweep.key(method)]
-        cells = [label, f'{runs[0].iterations:,}', sweep.top1(method), str(len(runs))]
-        equal = sweep.to('equal_cost', method) if method == 'gradaug' else ''
-        rows.append([*cells, sweep.to('baseline', method), equal])
+        if runs := sweep.runs.get(sweep.key(method)):
+            cells = [label, f'{runs[0].iterations:,}', sweep.top1(method), str(len(runs))]
+            longer = equal.get(method, method)
+            rows.append([*cells, sweep.to('baseline', method), sweep.to(longer, method)])
     head = ['', 'iterations', 'top-1', 'seeds', 'to plain', 'to plain at equal cost']
     return head, rows
 
@@ -296,7 +308,7 @@ def step_time() -> tuple[list[str], Rows]:
 TABLES: dict[str, Callable[[], tuple[list[str], Rows]]] = {
     'small_scale': small_scale,
     'shakedrop': shakedrop,
-    'finetune_sweep': finetune_sweep,
+    **{f'finetune_sweep {n}': partial(finetune_sweep, n) for n in (100, 250, 1000)},
     'figure2': figure2,
     'low_data_plain': low_data_plain,
     'low_data_augmented': low_data_augmented,

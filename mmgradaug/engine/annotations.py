@@ -8,6 +8,16 @@ from typing import Any, Optional
 from mmengine.dataset import BaseDataset
 from PIL import Image
 
+from mmgradaug.categories import lists_in
+
+# What MMDetection and pycocotools read of each, and what to write where it is missing.
+READ = dict(
+    images=dict(id='a number', file_name='', width='of the file', height='of the file'),
+    annotations=dict(
+        id='a number', image_id='', category_id='', bbox='[x, y, width, height]',
+        area='width times height of the box, or the pixels of the mask', iscrowd='0',
+    ),
+)  # fmt: skip
 SAMPLES, PICTURES = 200, 20  # how many annotations and image files are looked at
 
 
@@ -86,6 +96,26 @@ def check_ids(dataset: BaseDataset, content: Optional[dict[str, Any]] = None) ->
                     f'{dataset.ann_file}: the id {each["id"]} stands twice among its {kind}, of {first.get(name)} '
                     f"and of {each.get(name)}, whose boxes would become one's. Number them anew"
                 )
+
+
+def missing_fields(file: Path, evaluated: bool) -> Iterator[str]:
+    """What the first image and the first annotation of a COCO file lack, as files of other tools do.
+
+    Args:
+        evaluated: whether pycocotools is to evaluate with the file; MMDetection alone reads no ``iscrowd``.
+    """
+    for kind, fields in READ.items():
+        for text in lists_in(file, kind):
+            try:
+                first, _ = json.JSONDecoder().raw_decode(text[1:].lstrip())
+            except ValueError:
+                continue
+            needed = [field for field in fields if evaluated or field != 'iscrowd']
+            missing = [field for field in needed if field not in first]
+            if missing:
+                what = [f'"{m}"' + (f' ({fields[m]})' if fields[m] else '') for m in missing]
+                yield f'{file}: the first of its {kind} has no {" and no ".join(what)}: add it to all of them'
+            break
 
 
 def _coco_file(dataset: BaseDataset) -> tuple[dict[str, Any], Path]:

@@ -13,6 +13,8 @@ from mmengine.runner import Runner
 from mmgradaug.checkpoint import absence_of
 from mmgradaug.config_types import class_of, counts_epochs, default_scope, settings_in, short_name
 
+from .annotations import missing_fields
+
 # What MMEngine reads at the top of a config.
 KNOWN = {
     *(set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'}),
@@ -254,8 +256,9 @@ def _annotations(cfg: dict[str, Any], stages: Sequence[str]) -> Iterator[str]:
         if '://' in written or backend != 'local':
             continue  # MMEngine reads it from elsewhere
         path = Path(written)
-        metrics = cfg.get(f'{stage}_evaluator') or []
-        for metric in [metrics] if isinstance(metrics, Mapping) else metrics:
+        evaluator = cfg.get(f'{stage}_evaluator') or []
+        metrics = [evaluator] if isinstance(evaluator, Mapping) else evaluator
+        for metric in metrics:
             other = metric.get('ann_file') if isinstance(metric, Mapping) else None
             # Captions, and the boxes of a panoptic data set, have files of their own.
             of_boxes = short_name(metric) in ('CocoMetric', 'LVISMetric')
@@ -276,6 +279,8 @@ def _annotations(cfg: dict[str, Any], stages: Sequence[str]) -> Iterator[str]:
             end = file.read().rstrip()[-1:]
         if (start, end) not in ((b'{', b'}'), (b'[', b']')):
             yield f'{where}: {path} is not JSON, or is cut off. Get it again'
+        elif short_name(dataset) == 'CocoDataset':
+            yield from missing_fields(path, any(short_name(m) == 'CocoMetric' for m in metrics))
 
 
 def _classes(cfg: dict[str, Any]) -> Iterator[str]:

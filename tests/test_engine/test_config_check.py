@@ -1,6 +1,7 @@
 """What MMEngine takes in silence is told before anything is built."""
 
 import ast
+import json
 from pathlib import Path
 
 import mmdet
@@ -46,6 +47,39 @@ def test_figures_of_other_boxes_than_the_images(tmp_path):
     # Captions and the boxes of a panoptic data set have files of their own.
     assert not problems(str(tmp_path / 'b.json'), metric='COCOCaption')
     assert not problems(str(tmp_path / 'b.json'), data='mmdet.CocoPanopticDataset')
+
+
+def test_fields_that_files_of_other_tools_lack(tmp_path):
+    """Found before MMDetection's KeyError, and pycocotools' after the first epoch."""
+    image = dict(id=1, file_name='x.jpg', width=30, height=20)
+    box = dict(id=1, image_id=1, category_id=1, bbox=[1, 1, 8, 8], area=64, iscrowd=0)
+
+    def problems(stage, image, box):
+        content = dict(
+            info={}, images=[image] * 2, annotations=[box] * 2 if box else [], categories=[]
+        )
+        (tmp_path / 'a.json').write_text(json.dumps(content, indent=1))
+        dataset = dict(type='mmdet.CocoDataset', data_root=str(tmp_path), ann_file='a.json')
+        metric = dict(type='CocoMetric', ann_file=str(tmp_path / 'a.json'))
+        cfg = {f'{stage}_dataloader': dict(dataset=dataset)}
+        return problems_of(
+            Config(cfg | (dict(val_evaluator=metric) if stage == 'val' else {})), [stage]
+        )
+
+    def without(entry, *keys):
+        return {key: value for key, value in entry.items() if key not in keys}
+
+    for stage in ('train', 'val'):
+        assert not problems(stage, image, box) and not problems(stage, image, None)
+        (problem,) = problems(stage, image, without(box, 'area'))
+        assert (
+            'first of its annotations has no "area" (width times height of the box, or' in problem
+        )
+        (problem,) = problems(stage, without(image, 'width', 'height'), box)
+        assert 'first of its images has no "width" (of the file) and no "height"' in problem
+    assert not problems('train', image, without(box, 'iscrowd'))
+    (problem,) = problems('val', image, without(box, 'iscrowd'))
+    assert 'no "iscrowd" (0): add it to all of them' in problem
 
 
 @pytest.mark.parametrize(
