@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from typing import Any
 
 from rich.console import Console
@@ -14,6 +15,7 @@ from .tables import METRICS
 
 # Seconds between two lines, where there is no bar.
 LINE_EVERY = 30.0
+CAUSE = 8  # lines at most
 
 
 class Watch:
@@ -65,9 +67,13 @@ class Watch:
             self.bar.start()
 
     def ended(self, run: Run, failure: str, running: Sequence[Run], recalled: bool = False) -> None:
+        cause: list[str] = []
         if failure:
             self.failures[run] = failure
-            what = failure.splitlines()[0]
+            what, *output = failure.splitlines()
+            # The last paragraph of its output, which is the error; all of it stands at the end.
+            lines = [line for line in output if line.startswith('  | ')]
+            cause = [*takewhile(lambda line: line.strip(' |'), lines[::-1])][:CAUSE][::-1]
         else:
             self.done.append(run)
             record = run.record()
@@ -78,7 +84,8 @@ class Watch:
         if recalled:
             self._before += self.weights.get(run.key, 1.0)
         number = len(self.done) + len(self.failures)
-        self.say(f'[{number}/{self.count}] {what}{self.left_in_words(running)}')
+        said = f'[{number}/{self.count}] {what}{self.left_in_words(running)}'
+        self.say('\n'.join([said, *cause]))
 
     def tick(self, running: Sequence[Run]) -> None:
         now = '; '.join(f'{run.title} {100 * run.share_done:.0f} %' for run in running)

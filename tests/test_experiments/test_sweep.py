@@ -115,6 +115,8 @@ def test_a_failure_does_not_end_the_others_and_is_tried_again(tool, pair, tmp_pa
     said = capsys.readouterr()
     assert '1 trainings failed' in said.err and '| no more memory' in said.err
     assert '[4/4]' in said.out
+    # Why, as soon as it fails; the lines before it at the end alone.
+    assert said.out.count('  | no more memory') == 1 and 'the last lines of' not in said.out
     assert tool(*pair, '--seeds', 2) == 0
     assert len(starts(tmp_path, 'gradaug_a')) == 1
     assert len(starts(tmp_path, 'baseline_a')) == 2
