@@ -3,7 +3,18 @@
 import difflib
 import inspect
 from collections.abc import Iterable, Sequence
-from typing import Any, Callable, Union
+from typing import Any, Callable, Optional, Union
+
+
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> Optional[str]:
+    """What is likely meant by a misspelt name; None if nothing is like it."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)), None)
+
+
+def shown(names: Sequence[Any], most: int = 5) -> str:
+    """The first of a list, and how many more there are."""
+    more = f' and {len(names) - most} more' if len(names) > most else ''
+    return ', '.join(map(str, names[:most])) + more
 
 
 def refuse_unknown_keys(
@@ -21,6 +32,6 @@ def refuse_unknown_keys(
         known = [parameter.name for parameter in parameters]
     unknown = sorted(set(given) - set(known))
     if unknown:
-        near = difflib.get_close_matches(str(unknown[0]), known, n=1)
-        hint = f'. Do you mean {near[0]}?' if near else ''
+        near = nearest(str(unknown[0]), known)
+        hint = f'. Do you mean {near}?' if near else ''
         raise TypeError(f'{what} has unknown keys {unknown}; it takes {known}{hint}')

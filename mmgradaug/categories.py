@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
+from mmgradaug.arguments import shown
 from mmgradaug.wrapped_datasets import inner_datasets
 
 
@@ -13,13 +14,6 @@ def classes_of(dataset: Any) -> Optional[Sequence[str]]:
     """The names of a data set's classes; None if it does not say them."""
     meta = getattr(dataset, 'metainfo', None) or {}
     return meta.get('classes')
-
-
-def shown(names: Sequence[str]) -> str:
-    """The first names of a list, and how many more there are."""
-    return ', '.join(map(str, names[:5])) + (
-        f' and {len(names) - 5} more' if len(names) > 5 else ''
-    )
 
 
 def wrong_categories(dataset: Any) -> Iterator[str]:

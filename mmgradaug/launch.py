@@ -1,7 +1,6 @@
 """What training and testing share: OpenMMLab's flags, running without a GPU, strictness on checkpoints."""
 
 import argparse
-import difflib
 import os
 import pickle
 import re
@@ -19,6 +18,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import CheckpointLoader, Runner
 
+from .arguments import nearest
 from .checkpoint import absence_of, weights_of
 from .config_types import settings_in
 from .engine.config_check import ELSEWHERE, KNOWN, built_from, copies_of, problems_of
@@ -222,8 +222,8 @@ def _meant(name: str, cfg: Config) -> str:
     if places:
         more = f' or another of {len(places)}' if len(places) > 3 else ''
         return f'Do you mean {" or ".join(places[:3])}{more}?'
-    near = difflib.get_close_matches(name, [*KNOWN, *cfg], n=1)
-    hint = f'Do you mean {near[0]}? ' if near else ''
+    near = nearest(name, [*KNOWN, *cfg])
+    hint = f'Do you mean {near}? ' if near else ''
     return f'{hint}What is not in the config yet, write into the config'
 
 

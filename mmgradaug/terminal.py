@@ -1,6 +1,5 @@
 """What training and testing show on the terminal: no long dumps, and last of all a short error."""
 
-import difflib
 import logging
 import os
 import re
@@ -17,6 +16,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import Registry
 from torch import Tensor, nn
 
+from .arguments import nearest
 from .config_types import settings_in, short_name
 from .engine.config_check import arguments_of
 from .files import UserError, short
@@ -258,15 +258,15 @@ def _said(error: Exception, frame: Optional[FrameType]) -> str:
         unknown = re.match(r'(\S+) is not in the .+? registry', message)
         if unknown and frame is not None:
             name, registry = unknown[1], frame.f_locals.get('registry')
-            near = difflib.get_close_matches(name.split('.')[-1], _names(registry), n=1)
-            hint = f'do you mean {near[0]}?' if near else 'custom_imports has to name its module'
+            near = nearest(name.split('.')[-1], _names(registry))
+            hint = f'do you mean {near}?' if near else 'custom_imports has to name its module'
             return f'{unknown[0]}: {hint}'
         return message if ' ' in message else f'there is no {message!r} where it was looked for'
     misspelt = re.search(r"unexpected keyword argument '(\w+)'", str(error))
     built = frame.f_locals.get('obj_cls') if frame is not None else None
     if isinstance(error, TypeError) and misspelt and isinstance(built, type):
-        near = difflib.get_close_matches(misspelt[1], arguments_of(built), n=1)
-        return f'{error}{near and f": do you mean {near[0]}?" or ""}'
+        near = nearest(misspelt[1], arguments_of(built))
+        return f'{error}: do you mean {near}?' if near else str(error)
     return _misfit(error) or _in_its_words(error, str(error))
 
 

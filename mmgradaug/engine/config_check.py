@@ -1,6 +1,5 @@
 """Finding in a config what MMEngine would ignore or fail at without a word of sense."""
 
-import difflib
 import inspect
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +9,7 @@ from typing import Any, Callable, Optional
 from mmengine.registry import DATASETS, HOOKS, OPTIMIZERS
 from mmengine.runner import Runner
 
+from mmgradaug.arguments import nearest
 from mmgradaug.checkpoint import absence_of
 from mmgradaug.config_types import class_of, counts_epochs, default_scope, settings_in, short_name
 
@@ -90,13 +90,13 @@ def _near_misses(cfg: dict[str, Any]) -> Iterator[str]:
                 yield f'{key} at the top of the config is read by nobody: write {ELSEWHERE[key]}'
             continue
         plain = key.lower().replace('config', 'cfg')
-        near = difflib.get_close_matches(plain, KNOWN, n=1, cutoff=0.86)
+        near = nearest(plain, KNOWN, cutoff=0.86)
         # A suffix makes another name of it: val_evaluator_abs.
-        if near and key.startswith(f'{near[0]}_'):
+        if near and key.startswith(f'{near}_'):
             continue
         # A pair such as `train_evaluator` and val_evaluator differs in what it is about.
-        if near and key.split('_')[0].lower() not in _OTHER_STAGE.get(near[0].split('_')[0], ()):
-            yield f'{key} at the top of the config is read by nobody: do you mean {near[0]}?'
+        if near and key.split('_')[0].lower() not in _OTHER_STAGE.get(near.split('_')[0], ()):
+            yield f'{key} at the top of the config is read by nobody: do you mean {near}?'
 
 
 _OTHER_STAGE = {
@@ -168,8 +168,8 @@ def _default_hooks(cfg: dict[str, Any]) -> Iterator[str]:
     for name, hook in hooks.items():
         if isinstance(hook, dict) and 'type' not in hook:
             others = [other for other in hooks if other != name]
-            near = difflib.get_close_matches(name, others, n=1)
-            hint = f': do you mean default_hooks.{near[0]}?' if near else ': write its type too'
+            near = nearest(name, others)
+            hint = f': do you mean default_hooks.{near}?' if near else ': write its type too'
             yield f'default_hooks.{name} has no type{hint}'
 
 
@@ -238,8 +238,8 @@ def _optimizer(cfg: dict[str, Any]) -> Iterator[str]:
     kind = optimizer.get('type') if isinstance(optimizer, Mapping) else None
     scope = default_scope(cfg, 'mmpretrain')
     if isinstance(kind, str) and class_of(kind, OPTIMIZERS, scope) is None:
-        near = difflib.get_close_matches(kind, OPTIMIZERS.module_dict, n=1)
-        hint = f'do you mean {near[0]}?' if near else 'custom_imports has to name its module'
+        near = nearest(kind, OPTIMIZERS.module_dict)
+        hint = f'do you mean {near}?' if near else 'custom_imports has to name its module'
         yield f'optim_wrapper.optimizer: there is no optimizer {kind}: {hint}'
 
 
@@ -302,8 +302,8 @@ def _datasets_keys(cfg: dict[str, Any]) -> Iterator[str]:
         kind = class_of(dataset, DATASETS, default_scope(cfg, 'mmpretrain')) if dataset else None
         known = _arguments(kind) if isinstance(kind, type) else None
         for key in [key for key in dataset if known and key not in (*known, 'type', '_scope_')]:
-            near = difflib.get_close_matches(key, known or (), n=1)
-            hint = f'do you mean {near[0]}? ' if near else ''
+            near = nearest(key, known or ())
+            hint = f'do you mean {near}? ' if near else ''
             yield (
                 f'{name}.dataset: {short_name(dataset)} takes no {key!r}: {hint}If the config that _base_ '
                 f"names has it, for another data set, write dataset=dict(_delete_=True, type='"

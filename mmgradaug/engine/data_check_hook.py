@@ -14,7 +14,8 @@ from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mmgradaug.categories import classes_of, shown, wrong_categories
+from mmgradaug.arguments import shown
+from mmgradaug.categories import classes_of, wrong_categories
 from mmgradaug.registry import HOOKS
 from mmgradaug.wrapped_datasets import inner_datasets
 

@@ -6,6 +6,8 @@ from typing import Any, Optional
 import torch
 from torch import Tensor
 
+from mmgradaug.arguments import shown
+
 # How many names of images a message shows.
 SHOWN = 32
 
@@ -67,9 +69,9 @@ def explain(
     spoilt = [paths[index] if index < len(paths) else f'number {index}' for index in bad]
     text = f'not finite: {"; ".join(wrong)}.'
     if spoilt:
-        text += f' Images that are not finite themselves: {_some(spoilt)}.'
+        text += f' Images that are not finite themselves: {shown(spoilt, SHOWN)}.'
     if paths:
-        text += f' Images of the batch: {_some(paths)}.'
+        text += f' Images of the batch: {shown(paths, SHOWN)}.'
     return text
 
 
@@ -115,8 +117,3 @@ def _images(inputs: Any) -> Iterator[Tensor]:
 
 def _finite(tensor: Tensor) -> bool:
     return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''
-    return ', '.join(names[:SHOWN]) + more

@@ -7,6 +7,7 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
+from mmgradaug.arguments import shown
 from mmgradaug.checkpoint import weights_elsewhere
 from mmgradaug.loading import LoadingReport, loading_report, on_loading, unwrapped
 from mmgradaug.registry import HOOKS
@@ -138,7 +139,7 @@ def _require_all(report: LoadingReport, file: str, model: nn.Module) -> None:
     lacking = [name for name in report.lacking if name not in own.lacking]
     unexpected = [name for name in report.unexpected if name not in own.unexpected]
     others = [
-        f'{text} {_first(names)}'
+        f'{text} {shown(names, 3)}'
         for names, text in (
             (lacking, 'missing there or of another shape:'),
             (unexpected, 'without a place in this model:'),
@@ -154,10 +155,6 @@ def _require_all(report: LoadingReport, file: str, model: nn.Module) -> None:
         )
 
 
-def _first(names: list[str]) -> str:
-    return ', '.join(names[:3]) + (f' and {len(names) - 3} more' if len(names) > 3 else '')
-
-
 def _examples(lacking: list[str], unexpected: list[str]) -> str:
     sentences = []
     for names, text in (
@@ -165,7 +162,7 @@ def _examples(lacking: list[str], unexpected: list[str]) -> str:
         (unexpected, 'without a place in it, and left out'),
     ):
         if names:
-            sentences.append(f'{text}: {_first(names)}')
+            sentences.append(f'{text}: {shown(names, 3)}')
     text = f'{"; ".join(sentences)}.'
     return text[0].upper() + text[1:] if sentences else ''
 

@@ -28,7 +28,8 @@ from mmengine.runner import load_checkpoint
 from mmengine.structures import InstanceData
 
 import mmgradaug  # noqa: F401  registers our classes, whether or not the configs import them
-from mmgradaug.categories import shown, wrong_categories
+from mmgradaug.arguments import shown
+from mmgradaug.categories import wrong_categories
 from mmgradaug.config_types import default_scope
 from mmgradaug.files import UserError, require_folder
 from mmgradaug.launch import check_fits, load_config, parse_options, require_checkpoint

@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, Optional
 
+from mmgradaug.arguments import shown
 from mmgradaug.grids import Grid
 
 from .results import Difference, Found, Group, Result, difference, mean_and_deviation
@@ -188,12 +189,11 @@ def _otherwise(group: Group, key: str, plain_key: str) -> list[str]:
     differing = differing_otherwise(ours.settings, plain.settings, lengths_too=True)
     if not differing:
         return []
-    shown = [
+    values = [
         f'{name} ({_value(ours.settings, name)} against {_value(plain.settings, name)})'
-        for name in differing[:2]
+        for name in differing
     ]
-    more = f' and {len(differing) - 2} more' if len(differing) > 2 else ''
-    return [f'They differ in {", ".join(shown)}{more} too.']
+    return [f'They differ in {shown(values, 2)} too.']
 
 
 def _value(settings: dict[str, Any], key: str) -> str:
