@@ -127,7 +127,7 @@ def finetune_sweep(labels: int) -> tuple[list[str], Rows]:
         'mixup': 'Mixup',
         'cutmix': 'CutMix',
         'gradaug': 'GradAug, economy',
-        'gradaug_cutmix': 'GradAug, economy, + CutMix',
+        'gradaug_cutmix': 'GradAug, economy, with CutMix',
         'gradaug_paper': 'GradAug, n = 3',
     }
     # An iteration with CutMix takes as long as one without.

@@ -158,8 +158,8 @@ def add_experiments(add: Callable[[str, str, str, str], argparse.ArgumentParser]
     )
     sweep.add_argument(
         '--device',
-        choices=('cpu', 'gpu'),
-        help='of trainings here (default: gpu if there is one; the first that CUDA_VISIBLE_DEVICES leaves)',
+        choices=('cpu', 'cuda'),
+        help='of trainings here (default: cuda if there is a GPU; the first that CUDA_VISIBLE_DEVICES leaves)',
     )
     sweep.add_argument(
         '--auto-scale-lr',
@@ -289,7 +289,7 @@ def add_experiments(add: Callable[[str, str, str, str], argparse.ArgumentParser]
     cost.add_argument(
         '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='overrides of the configs'
     )
-    cost.add_argument('--device', choices=('cpu', 'gpu'), help='default: gpu if there is one')
+    cost.add_argument('--device', choices=('cpu', 'cuda'), help='default: cuda if there is a GPU')
     cost.add_argument('--out', type=Path, default=WORK_DIRS / 'cost', metavar='DIR')
 
     shapes = add(

@@ -27,9 +27,9 @@ IMAGES = {'ImageNet': 1_281_167, 'CIFAR10': 50_000, 'CIFAR100': 50_000}
 
 def run(args: argparse.Namespace) -> None:
     """The command. Raises UserError if a config cannot be trained here."""
-    if args.device == 'gpu' and not gpu_is_there():
-        raise UserError('--device gpu: PyTorch sees no GPU here; see mmgradaug doctor')
-    on_gpu = args.device == 'gpu' or (args.device is None and gpu_is_there())
+    if args.device == 'cuda' and not gpu_is_there():
+        raise UserError('--device cuda: PyTorch sees no GPU here; see mmgradaug doctor')
+    on_gpu = args.device == 'cuda' or (args.device is None and gpu_is_there())
     items = select(args.names, args.only)
     with tempfile.TemporaryDirectory(prefix='mmgradaug-cost-') as folder:
         prepare(items, None, args.cfg_options, Path(folder))

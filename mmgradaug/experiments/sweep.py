@@ -129,7 +129,7 @@ class Sweep:
         if args.iterations:
             for item in self.items:
                 stretch(item, item, args.iterations / item.length[1])
-        if args.slurm or (args.device == 'gpu' and not self.overlay):
+        if args.slurm or (args.device == 'cuda' and not self.overlay):
             for item in self.items:
                 check_batch(item, args)
         outdated = [folder for item in self.items for folder in self._of_another(item)]
@@ -193,7 +193,7 @@ class Sweep:
             options,
             arguments,
             about,
-            on_gpu=args.device == 'gpu',
+            on_gpu=args.device == 'cuda',
             processes=args.gpus if args.slurm else 1,
             lock=self.lock,
         )
@@ -349,15 +349,15 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError('--device is of trainings here, without --slurm')
     if not args.slurm and (args.srun_args or args.resubmit):
         raise UserError('--srun-args and --resubmit are for --slurm PARTITION')
-    if args.device in (None, 'gpu'):
+    if args.device in (None, 'cuda'):
         has_gpu = not args.slurm and gpu_is_there()
         if args.device and not has_gpu:
             raise UserError(
-                '--device gpu: PyTorch sees no GPU here; see mmgradaug doctor, or --device cpu'
+                '--device cuda: PyTorch sees no GPU here; see mmgradaug doctor, or --device cpu'
             )
-        args.device = 'gpu' if has_gpu else 'cpu'
+        args.device = 'cuda' if has_gpu else 'cpu'
     if args.jobs is None:
-        args.jobs = 1 if args.device == 'gpu' else min(4, usable_cpus())
+        args.jobs = 1 if args.device == 'cuda' else min(4, usable_cpus())
     for option in args.cfg_options:
         key = option.split('=')[0]
         if '=' not in option:

@@ -355,10 +355,10 @@ def test_a_cost_of_another_device_is_no_measure(tool, pair, tmp_path, capsys):
     file = tmp_path / 'work' / 'sweep.json'
     data = json.loads(file.read_text())
     assert data['device'] == 'cpu'
-    file.write_text(json.dumps(data | dict(device='gpu')))
+    file.write_text(json.dumps(data | dict(device='cuda')))
     for more in ([], ['--overwrite']):  # which would keep the trainings that were timed
         assert tool(*pair, '--equal-cost', *more) == 1
-        assert 'was measured with gpu, and is another with cpu' in capsys.readouterr().err
+        assert 'was measured with cuda, and is another with cpu' in capsys.readouterr().err
         assert tool(*pair) == 0 and len(starts(tmp_path, 'baseline_a')) == 1
 
 
@@ -551,7 +551,7 @@ def test_whole_epochs_at_equal_cost_are_rounded_up(tool, pair, tmp_path, epochs,
 
 def test_a_gpu_is_taken_if_there_is_one(monkeypatch, tool, pair, capsys):
     monkeypatch.setattr(sweep, 'gpu_is_there', lambda: False)
-    assert tool(*pair, '--device', 'gpu') == 1
+    assert tool(*pair, '--device', 'cuda') == 1
     assert 'PyTorch sees no GPU here' in capsys.readouterr().err
     assert tool(*pair, '--device', 'cpu', '--slurm', 'p') == 1
     assert 'without --slurm' in capsys.readouterr().err
