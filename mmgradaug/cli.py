@@ -16,6 +16,8 @@ from .files import UserError
 from .resources import TOOLS
 
 WORK_DIRS = Path('work_dirs')
+# Makes the parser of a command of its name, what it does, what it runs, and an example.
+Add = Callable[[str, str, str, str], argparse.ArgumentParser]
 GOES_ON = 'What is done is kept, and the same command goes on.'
 # Told on Ctrl-C; of other commands nothing is left.
 STOPPED = {
@@ -89,15 +91,15 @@ def build_parser() -> argparse.ArgumentParser:
 
     commands.add_parser('train', help='train from a config', add_help=False)
     commands.add_parser('test', help="test a checkpoint with the config's test set", add_help=False)
-    add_experiments(add)
+    for add_command in (add_sweep, add_report, add_quickstart, add_cost, add_shapes):
+        add_command(add)
     parsers.add_evaluations(add)
     what = 'say what is wrong with this environment, and what to type'
     commands.add_parser('doctor', help=what, add_help=False)
     return parser
 
 
-def add_experiments(add: Callable[[str, str, str, str], argparse.ArgumentParser]) -> None:
-    """The commands that train several times, and that tell what came of it."""
+def add_sweep(add: Add) -> None:
     sweep = add(
         'sweep',
         "train rows of the paper's tables, or any configs, with several seeds each, and compare; stopped, "
@@ -195,6 +197,8 @@ def add_experiments(add: Callable[[str, str, str, str], argparse.ArgumentParser]
     slurm.add_argument('--resubmit', action='store_true', help='also what is with Slurm already')
     sweep.set_defaults(iterations=None)
 
+
+def add_report(add: Add) -> None:
     report = add(
         'report',
         "put what runs left on a page: their own comparison, then the paper's tables beside them",
@@ -218,6 +222,8 @@ def add_experiments(add: Callable[[str, str, str, str], argparse.ArgumentParser]
         '--title', metavar='TEXT', help='of the page (default: which runs it shows)'
     )
 
+
+def add_quickstart(add: Add) -> None:
     quickstart = add(
         'quickstart',
         'train small networks with and without GradAug on bundled digits or drawn shapes, on the CPU',
@@ -266,6 +272,8 @@ def add_experiments(add: Callable[[str, str, str, str], argparse.ArgumentParser]
         '--resume', action='store_true', help='keep trainings of the same settings that are done'
     )
 
+
+def add_cost(add: Add) -> None:
     cost = add(
         'cost',
         'time some iterations of configs on this machine and extrapolate to their whole training (Table 2); '
@@ -292,6 +300,8 @@ def add_experiments(add: Callable[[str, str, str, str], argparse.ArgumentParser]
     cost.add_argument('--device', choices=('cpu', 'cuda'), help='default: cuda if there is a GPU')
     cost.add_argument('--out', type=Path, default=WORK_DIRS / 'cost', metavar='DIR')
 
+
+def add_shapes(add: Add) -> None:
     shapes = add(
         'shapes',
         "draw a small data set of circles, squares and triangles in COCO's format and layout",
