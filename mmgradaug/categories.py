@@ -2,6 +2,7 @@
 
 import json
 import mmap
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Optional
@@ -56,13 +57,9 @@ def categories_of(file: Path) -> dict[int, str]:
 
 
 def lists_in(file: Path, key: str) -> Iterator[str]:
-    """What stands from ``[`` on behind each ``"key"`` of a JSON file, 4 MB at most."""
+    """What stands from ``[`` on in each ``"key": [{`` of a JSON file, 4 MB at most; it may be another's key."""
     if not file.is_file() or not file.stat().st_size:
         return
     with file.open('rb') as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        place = data.find(f'"{key}"'.encode())
-        while place >= 0:
-            start = data.find(b'[', place)
-            if start >= 0:
-                yield data[start : start + 2**22].decode(errors='replace')
-            place = data.find(f'"{key}"'.encode(), place + 1)
+        for found in re.finditer(rb'"%s"\s*:\s*(\[)\s*\{' % key.encode(), data):
+            yield data[found.start(1) : found.start(1) + 2**22].decode(errors='replace')

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, Optional
 
@@ -49,7 +50,8 @@ def left_out_annotations(dataset: BaseDataset) -> list[str]:
     All are read. Nothing is said of datasets that are not from COCO files on this machine.
 
     Raises:
-        ValueError: there are category ids or image ids that the file itself does not know, or that it has twice.
+        ValueError: there are category ids that the file itself does not know, ids that it has twice, or no annotation
+            is of one of its images.
     """
     content, path = _coco_file(dataset)
     if not content:
@@ -63,6 +65,10 @@ def left_out_annotations(dataset: BaseDataset) -> list[str]:
         found = _why_left_out(annotation, names, images, used)
         if found is not None:
             kinds.setdefault(found[0], []).append(found[1])
+    # A part of the images with the annotations of all of them is fine; none of theirs is not.
+    number = len(content.get('annotations', []))
+    for kind in [kind for kind in kinds if kind == NO_IMAGE and len(kinds[kind]) == number]:
+        kinds[f'an image_id {WRONG}'] = kinds.pop(kind)
     said = []
     for kind, shown in sorted(kinds.items()):
         some = list(dict.fromkeys(map(str, shown)))
@@ -91,7 +97,7 @@ def check_ids(dataset: BaseDataset, content: Optional[dict[str, Any]] = None) ->
         seen: dict[Any, dict[str, Any]] = {}
         for each in content.get(kind, ()):
             first = seen.setdefault(each['id'], each)
-            if first is not each and (first != each or kind == 'categories'):
+            if first is not each and (first.get(name) != each.get(name) or kind == 'categories'):
                 raise ValueError(
                     f'{dataset.ann_file}: the id {each["id"]} stands twice among its {kind}, of {first.get(name)} '
                     f"and of {each.get(name)}, whose boxes would become one's. Number them anew"
@@ -105,17 +111,21 @@ def missing_fields(file: Path, evaluated: bool) -> Iterator[str]:
         evaluated: whether pycocotools is to evaluate with the file; MMDetection alone reads no ``iscrowd``.
     """
     for kind, fields in READ.items():
-        for text in lists_in(file, kind):
+        needed = [field for field in fields if evaluated or field != 'iscrowd']
+        lacking = []
+        # Lists of that name within other entries are few, if there are any.
+        for text in islice(lists_in(file, kind), 20):
             try:
                 first, _ = json.JSONDecoder().raw_decode(text[1:].lstrip())
             except ValueError:
                 continue
-            needed = [field for field in fields if evaluated or field != 'iscrowd']
-            missing = [field for field in needed if field not in first]
-            if missing:
-                what = [f'"{m}"' + (f' ({fields[m]})' if fields[m] else '') for m in missing]
-                yield f'{file}: the first of its {kind} has no {" and no ".join(what)}: add it to all of them'
-            break
+            lacking.append([field for field in needed if field not in first])
+            if not lacking[-1] or first.get('ignore'):  # MMDetection reads no further
+                lacking = []
+                break
+        for missing in lacking[:1]:
+            what = [f'"{m}"' + (f' ({fields[m]})' if fields[m] else '') for m in missing]
+            yield f'the first of its {kind} has no {" and no ".join(what)}: add it to all of them'
 
 
 def _coco_file(dataset: BaseDataset) -> tuple[dict[str, Any], Path]:
@@ -127,6 +137,7 @@ def _coco_file(dataset: BaseDataset) -> tuple[dict[str, Any], Path]:
 
 
 WRONG = 'which the file does not know'
+NO_IMAGE = 'an image_id of no image of the file'
 
 
 def _why_left_out(
@@ -135,12 +146,14 @@ def _why_left_out(
     """In which way an annotation cannot be learned from, and what to show of it; None if it can."""
     number, category = annotation.get('id'), annotation.get('category_id')
     image = images.get(annotation.get('image_id'))
-    if 'segments_info' in annotation:  # panoptic
+    if 'segments_info' in annotation or annotation.get(
+        'ignore'
+    ):  # panoptic; MMDetection reads no further
         return None
     if category not in names:
         return f'a category_id {WRONG}', category
     if image is None:
-        return f'an image_id {WRONG}', annotation.get('image_id')
+        return NO_IMAGE, annotation.get('image_id')
     if names[category] not in used:
         return 'a category that metainfo.classes does not have', names[category]
     x, y, width, height = annotation['bbox']

@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from mmgradaug.arguments import nearest
 from mmgradaug.checkpoint import absence_of
 from mmgradaug.config_types import class_of, counts_epochs, default_scope, settings_in, short_name
+from mmgradaug.wrapped_datasets import inner_configs
 
 from .annotations import missing_fields
 
@@ -244,43 +245,74 @@ def _optimizer(cfg: dict[str, Any]) -> Iterator[str]:
 
 
 def _annotations(cfg: dict[str, Any], stages: Sequence[str]) -> Iterator[str]:
-    """Annotation files in JSON that are missing or cut off, of which readers say less or nothing, or of other data."""
+    """Annotation files in JSON that are missing, cut off or incomplete, of which readers say less, or of other data."""
     for stage in stages:
         name = f'{stage}_dataloader'
         dataset = (cfg.get(name) or {}).get('dataset') or {}
-        given = dataset.get('ann_file') if isinstance(dataset, dict) else None
-        if not isinstance(given, str) or not given.endswith('.json'):
-            continue
-        written = os.path.join(dataset.get('data_root') or '', given)
-        backend = (dataset.get('backend_args') or {}).get('backend', 'local')
-        if '://' in written or backend != 'local':
-            continue  # MMEngine reads it from elsewhere
-        path = Path(written)
         evaluator = cfg.get(f'{stage}_evaluator') or []
         metrics = [evaluator] if isinstance(evaluator, Mapping) else evaluator
-        for metric in metrics:
-            other = metric.get('ann_file') if isinstance(metric, Mapping) else None
-            # Captions, and the boxes of a panoptic data set, have files of their own.
-            of_boxes = short_name(metric) in ('CocoMetric', 'LVISMetric')
-            if not of_boxes or 'Panoptic' in short_name(dataset):
+        parts = inner_configs(dataset) if isinstance(dataset, dict) else []
+        for part in parts:
+            path = _annotation_file(part)
+            if path is None:
                 continue
-            if isinstance(other, str) and os.path.abspath(other) != os.path.abspath(path):
-                yield (
-                    f'{stage}_evaluator.ann_file={other} is not the file of {name}.dataset, {path}: the figures would '
-                    'be of other boxes. Write the same file in both'
-                )
-        where = f'{name}.dataset.ann_file={given}'
-        if not path.is_file():
-            yield f'{where}: there is no file {path}. Write data_root and ann_file as they are on this machine'
+            where = f'{name}.dataset' if part is dataset else f'{name}, {short_name(part)}'
+            if len(parts) == 1:
+                yield from _of_other_boxes(part, path, metrics, stage)
+            yield from _misread(part, path, metrics, f'{where}.ann_file={part["ann_file"]}')
+
+
+def _annotation_file(dataset: dict[str, Any]) -> Optional[Path]:
+    """A data set's annotation file in JSON; None if it has none, or MMEngine reads it from elsewhere."""
+    given = dataset.get('ann_file')
+    if not isinstance(given, str) or not given.endswith('.json'):
+        return None
+    written = os.path.join(dataset.get('data_root') or '', given)
+    backend = (dataset.get('backend_args') or {}).get('backend', 'local')
+    return None if '://' in written or backend != 'local' else Path(written)
+
+
+def _of_other_boxes(
+    dataset: dict[str, Any], path: Path, metrics: Sequence[Any], stage: str
+) -> Iterator[str]:
+    for metric in metrics:
+        other = metric.get('ann_file') if isinstance(metric, Mapping) else None
+        # Captions, and the boxes of a panoptic data set, have files of their own.
+        of_boxes = short_name(metric) in ('CocoMetric', 'LVISMetric')
+        if not of_boxes or 'Panoptic' in short_name(dataset):
             continue
-        with path.open('rb') as file:
-            start = file.read(64).lstrip()[:1]
-            file.seek(max(0, path.stat().st_size - 64))
-            end = file.read().rstrip()[-1:]
-        if (start, end) not in ((b'{', b'}'), (b'[', b']')):
-            yield f'{where}: {path} is not JSON, or is cut off. Get it again'
-        elif short_name(dataset) == 'CocoDataset':
-            yield from missing_fields(path, any(short_name(m) == 'CocoMetric' for m in metrics))
+        if isinstance(other, str) and os.path.realpath(other) != os.path.realpath(path):
+            yield (
+                f'{stage}_evaluator.ann_file={other} is not the file of {stage}_dataloader.dataset, {path}: the '
+                'figures would be of other boxes. Write the same file in both'
+            )
+
+
+def _misread(
+    dataset: dict[str, Any], path: Path, metrics: Sequence[Any], where: str
+) -> Iterator[str]:
+    if not path.is_file():
+        yield f'{where}: there is no file {path}. Write data_root and ann_file as they are on this machine'
+        return
+    with path.open('rb') as file:
+        start = file.read(4096).lstrip()[:1]
+        file.seek(max(0, path.stat().st_size - 4096))
+        end = file.read().rstrip()[-1:]
+    if (start, end) not in ((b'{', b'}'), (b'[', b']')):
+        yield f'{where}: {path} is not JSON, or is cut off. Get it again'
+    elif short_name(dataset) == 'CocoDataset':
+        for problem in missing_fields(path, any(map(_reads_file, metrics))):
+            yield f'{where}: {problem}'
+
+
+def _reads_file(metric: Any) -> bool:
+    """Whether pycocotools reads the annotation file itself; without ``ann_file`` MMDetection writes one for it."""
+    return (
+        isinstance(metric, Mapping)
+        and short_name(metric) == 'CocoMetric'
+        and bool(metric.get('ann_file'))
+        and not metric.get('format_only')
+    )
 
 
 def _classes(cfg: dict[str, Any]) -> Iterator[str]:

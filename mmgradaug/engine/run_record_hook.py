@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from datetime import datetime
+from numbers import Real
 from pathlib import Path
 from typing import Any, Optional
 
@@ -15,6 +16,7 @@ import torch
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
+from torch import Tensor
 
 from mmgradaug.config_types import lower_is_better
 from mmgradaug.files import write_json
@@ -168,10 +170,11 @@ class RunRecordHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: Optional[dict[str, Any]] = None) -> None:
         if not self._data:  # a validation on its own, or not the main process
             return
+        # Of one's own metrics NumPy's and PyTorch's numbers too.
         numbers = {
             name: _finite(float(value))
             for name, value in (metrics or {}).items()
-            if isinstance(value, (int, float))
+            if isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
         }
         self._data['evaluations'].append(
             {'iteration': runner.iter, 'epoch': runner.epoch, 'metrics': numbers}

@@ -19,18 +19,30 @@ def locked(folder: Path) -> Iterator[int]:
     Yields:
         The lock's file descriptor. Trainings hold it too: those of a killed sweep go on, and write there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / '.lock').open('w') as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        opened = (folder / '.lock').open('w')
+    except OSError as error:
+        raise UserError(
+            f'--work-dir {short(folder)} cannot be written to: {error.strerror}'
+        ) from error
+    with opened as file:
         give_up = time.monotonic() + PATIENCE
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            except OSError as error:
+            except BlockingIOError as error:
                 if time.monotonic() > give_up:
                     raise UserError(
                         f'another sweep, or a training of one that was killed, is at work in {short(folder)}: wait '
                         'for it, end it, or use another --work-dir'
                     ) from error
+            except OSError as error:
+                # Some network file systems have no locks.
+                print(
+                    f'{short(folder)}: no locks there ({error.strerror}). Start one sweep at a time.'
+                )
+                break
             time.sleep(0.2)
         yield file.fileno()

@@ -178,6 +178,16 @@ class Run:
             self.process.kill()
             self.process.wait()
 
+    def last_words(self) -> list[str]:
+        """Of a process that failed the last paragraph of its output, which is the error; a few lines of a long one."""
+        if self.process is None or not self.process.returncode or not self.output.exists():
+            return []
+        output = self.output.read_text(errors='replace').rstrip()
+        lines = re.split(r'\n\s*\n', output)[-1].splitlines()
+        if lines and lines[0].startswith('Traceback'):
+            return lines[-8:]
+        return lines if len(lines) <= 8 else [*lines[:5], '...', *lines[-2:]]
+
     def tail(self) -> str:
         """The last lines of its output."""
         if not self.output.exists():

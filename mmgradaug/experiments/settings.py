@@ -37,8 +37,13 @@ BATCH = 'train_dataloader.batch_size'
 FOLDERS, ANNOTATIONS = 'train_dataloader.dataset.data_root', 'train_dataloader.dataset.ann_file'
 VAL_FOLDERS, VAL_ANNOTATIONS = 'val_dataloader.dataset.data_root', 'val_dataloader.dataset.ann_file'
 WEIGHTS = re.compile(r'.+\binit_cfg(\.\d+)?\.checkpoint')
-# Names that every training gives its checkpoints.
-OF_A_TRAINING = re.compile(r'(epoch|iter)_\d+|best_|latest|interrupted')
+# Names, without their ending, that every training gives its checkpoints, and folders that say as little.
+OF_A_TRAINING = re.compile(
+    r'.*(epoch|iter)_?\d+.*|best_.*|latest|last|final|interrupted|(pytorch_)?model|backbone|weights|checkpoint|ckpt'
+)
+OF_ANY_TRAINING = re.compile(
+    r'|\.+|work_dirs?|runs|seed_?\d+|\d{8}_\d{6}|checkpoints?|weights|models|resolve|main|blob'
+)
 PARTS = ('num_labels', 'indices', 'split')
 # Data sets that are the same in any folder.
 FIXED = ('CIFAR10', 'CIFAR100', 'MNIST', 'FashionMNIST', 'STL10', 'CIFAR10C')
@@ -87,8 +92,11 @@ def _weights(file: str) -> str:
     """A checkpoint, wherever it lies on a machine: its name, 'my_run/epoch_12.pth' where that alone says little."""
     if '://' in file and not file.startswith('http'):
         return file  # torchvision://resnet50
-    *folders, name = file.split('/')
-    return '/'.join([*folders[-1:], name]) if OF_A_TRAINING.match(name) else name
+    *folders, name = file.replace('\\', '/').split('/')
+    if not OF_A_TRAINING.fullmatch(name.rpartition('.')[0] or name):
+        return name
+    named = [folder for folder in folders if not OF_ANY_TRAINING.fullmatch(folder)]
+    return '/'.join([*named[-1:], name])
 
 
 def folder_name(dataset: dict[str, Any]) -> str:
@@ -138,7 +146,11 @@ def _data_sets(config: dict[str, Any], stage: str = 'train') -> list[dict[str, A
 
 
 def _annotations(dataset: dict[str, Any]) -> str:
-    return str(dataset.get('ann_file') or '').rsplit('/', 1)[-1]
+    """An annotation file, wherever it lies: 'coco/few/train.json' of ``data/coco`` and ``few/train.json``."""
+    folder, _, name = str(dataset.get('ann_file') or '').rpartition('/')
+    if dataset.get('data_root') and not folder.startswith('/'):
+        return '/'.join([*_names(dataset['data_root'])[-1:], *_names(folder), name] if name else [])
+    return '/'.join([*_names(folder)[-1:], name])
 
 
 def _kind(dataset: dict[str, Any]) -> str:

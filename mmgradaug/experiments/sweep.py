@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Optional
 
+from mmgradaug.engine.config_check import problems_of
 from mmgradaug.files import UserError, read_json, short, write_json
 from mmgradaug.grids import Grid, show
 
@@ -119,6 +120,14 @@ class Sweep:
         """
         args = self.args
         prepare(self.items, self.overlay, args.cfg_options, self.folder)
+        # As a training does, which would be too late: another option is another sweep. Of data on this machine only
+        # where it trains.
+        stages = () if args.slurm else ('train', 'val')
+        found = [
+            f'{i.key}: {problem}' for i in self.items for problem in problems_of(i.cfg, stages)
+        ]
+        if found:
+            raise UserError('\n'.join(found))
         ask_for_metrics(self.items)
         for _, gradaug, _ in self.triples:
             if not gradaug.is_gradaug:
@@ -304,11 +313,13 @@ def list_rows(sweep: Sweep) -> None:
 def run(args: argparse.Namespace) -> None:
     """The command. Raises UserError if it is wrong, or a training failed."""
     check_arguments(args)
-    sweep = Sweep(args)
     if args.list:
-        list_rows(sweep)
+        list_rows(Sweep(args))
         return
-    with locked(args.work_dir) as sweep.lock:
+    select(args.names, args.only)  # before it waits, and makes a folder
+    with locked(args.work_dir) as lock:
+        sweep = Sweep(args)
+        sweep.lock = lock
         sweep.prepare()
         sweep.write()
         failures = {}

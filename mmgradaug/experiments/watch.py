@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import takewhile
 from typing import Any
 
 from rich.console import Console
@@ -15,7 +14,6 @@ from .tables import METRICS
 
 # Seconds between two lines, where there is no bar.
 LINE_EVERY = 30.0
-CAUSE = 8  # lines at most
 
 
 class Watch:
@@ -70,10 +68,8 @@ class Watch:
         cause: list[str] = []
         if failure:
             self.failures[run] = failure
-            what, *output = failure.splitlines()
-            # The last paragraph of its output, which is the error; all of it stands at the end.
-            lines = [line for line in output if line.startswith('  | ')]
-            cause = [*takewhile(lambda line: line.strip(' |'), lines[::-1])][:CAUSE][::-1]
+            what = failure.splitlines()[0]
+            cause = run.last_words()  # the rest of it is told at the end
         else:
             self.done.append(run)
             record = run.record()
@@ -85,7 +81,7 @@ class Watch:
             self._before += self.weights.get(run.key, 1.0)
         number = len(self.done) + len(self.failures)
         said = f'[{number}/{self.count}] {what}{self.left_in_words(running)}'
-        self.say('\n'.join([said, *cause]))
+        self.say('\n'.join([said, *(f'  | {line}' for line in cause)]))
 
     def tick(self, running: Sequence[Run]) -> None:
         now = '; '.join(f'{run.title} {100 * run.share_done:.0f} %' for run in running)

@@ -122,3 +122,17 @@ def test_ids_that_the_file_does_not_know(dataset):
     with pytest.raises(ValueError, match=r'image_id which the file does not know \(7\)'):
         left_out_annotations(dataset(dict(image_id=7)))
     assert not left_out_annotations(dataset({}))
+
+
+def test_what_mmdetection_takes_is_not_refused(dataset, tmp_path):
+    # Ignored regions, of a category of their own.
+    found = dataset(dict(category_id=0, ignore=1))
+    assert not left_out_annotations(found) and not found.get_data_info(0)['instances']
+    # A part of the images, with the annotations of all; an image that is listed twice.
+    found = dataset({})
+    whole = json.loads((tmp_path / 'x.json').read_text())
+    whole['annotations'].append({**BOX, 'id': 2, 'image_id': 9})
+    whole['images'].append({**whole['images'][0], 'date_captured': 'today'})
+    (tmp_path / 'x.json').write_text(json.dumps(whole))
+    (notice,) = left_out_annotations(found)
+    assert '1 annotations have an image_id of no image of the file (9): they are left out' in notice

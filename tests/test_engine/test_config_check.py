@@ -9,6 +9,7 @@ import mmpretrain
 import pytest
 from mmengine.config import Config
 
+from mmgradaug.engine.annotations import missing_fields
 from mmgradaug.engine.config_check import problems_of
 
 HOOK = dict(type='mmgradaug.GradAugHook')
@@ -78,8 +79,54 @@ def test_fields_that_files_of_other_tools_lack(tmp_path):
         (problem,) = problems(stage, without(image, 'width', 'height'), box)
         assert 'first of its images has no "width" (of the file) and no "height"' in problem
     assert not problems('train', image, without(box, 'iscrowd'))
+    # MMDetection reads no further.
+    assert not problems('val', image, dict(id=1, image_id=1, category_id=0, ignore=1))
     (problem,) = problems('val', image, without(box, 'iscrowd'))
     assert 'no "iscrowd" (0): add it to all of them' in problem
+
+
+@pytest.mark.parametrize(
+    'before',
+    [
+        dict(categories=[dict(id=0, name='annotations', keypoints=['nose'])]),
+        dict(categories=[dict(id=0, name='annotations'), dict(id=1, name='images')]),
+        dict(info=dict(images=5000, annotations=9, type='images'), licenses=[dict(id=1)]),
+        dict(images=[dict(id=1, file_name='x', width=9, height=9, annotations=[1])]),
+    ],
+)
+@pytest.mark.parametrize('indent', [None, 2])
+def test_names_of_lists_that_are_no_lists(tmp_path, before, indent):
+    image = dict(id=1, file_name='x.jpg', width=30, height=20)
+    box = dict(id=1, image_id=1, category_id=1, bbox=[1, 1, 8, 8], area=64, iscrowd=0)
+    content = {**before, 'annotations': [box], 'images': before.get('images', [image])}
+    file = tmp_path / 'a.json'
+    file.write_text(json.dumps(content, indent=indent))
+    assert not list(missing_fields(file, True))
+    del box['category_id']
+    file.write_text(json.dumps(content, indent=indent))
+    assert 'no "category_id"' in ''.join(missing_fields(file, True))
+
+
+def test_an_evaluator_that_reads_no_file_needs_no_iscrowd(tmp_path):
+    box = dict(id=1, image_id=1, category_id=1, bbox=[1, 1, 8, 8], area=64)
+    (tmp_path / 'a.json').write_text(json.dumps(dict(annotations=[box])))
+    (tmp_path / 'link.json').symlink_to(tmp_path / 'a.json')
+    dataset = dict(type='CocoDataset', ann_file=str(tmp_path / 'link.json'))
+    wrapped = dict(type='RepeatDataset', times=2, dataset=dataset)
+
+    def problems(dataset=dataset, **metric):
+        evaluator = dict(type='CocoMetric', **metric)
+        cfg = dict(val_dataloader=dict(dataset=dataset), val_evaluator=evaluator)
+        return problems_of(Config(cfg), ['val'])
+
+    file = str(tmp_path / 'a.json')
+    assert not problems() and not problems(ann_file=file, format_only=True)
+    for each, where in (
+        (dataset, 'val_dataloader.dataset'),
+        (wrapped, 'val_dataloader, CocoDataset'),
+    ):
+        (problem,) = problems(each, ann_file=file)
+        assert problem.startswith(f'{where}.ann_file=') and 'no "iscrowd"' in problem
 
 
 @pytest.mark.parametrize(

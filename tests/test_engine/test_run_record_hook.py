@@ -3,14 +3,30 @@
 import json
 import statistics
 import time
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from mmgradaug.engine.run_record_hook import RECORD, best_of
+from mmgradaug.engine.run_record_hook import RECORD, RunRecordHook, best_of
+
+
+def test_numbers_of_ones_own_metrics(monkeypatch):
+    """NumPy's and PyTorch's are evaluated like others; an evaluation without figures would be thrown away."""
+    hook = RunRecordHook()
+    hook._data = dict(evaluations=[])
+    monkeypatch.setattr(hook, '_write', lambda runner: None)
+    metrics = dict(
+        a=np.float32(0.5), b=torch.tensor(0.25), c=np.int64(3), d=1, e='x', f=np.zeros(2)
+    )
+    hook.after_val_epoch(SimpleNamespace(iter=1, epoch=0), metrics)
+    (evaluation,) = hook._data['evaluations']
+    assert evaluation['metrics'] == dict(a=0.5, b=0.25, c=3.0, d=1.0)
 
 
 def config(work_dir, by_epoch=False, **changes):

@@ -16,20 +16,49 @@ def test_weights_and_annotations_tell_trainings_apart_wherever_they_lie():
         return settings_of(dict(train_dataloader=dict(dataset=dataset), load_from=None) | more)
 
     of_other_images = dict(
-        dataset=dict(type='CocoDataset', data_root='/b/birds', ann_file='y/few.json')
+        dataset=dict(type='CocoDataset', data_root='/b/birds', ann_file='x/few.json')
     )
     elsewhere = dict(
-        dataset=dict(type='CocoDataset', data_root='/b/birds', ann_file='y/train.json')
+        dataset=dict(type='CocoDataset', data_root='/b/birds', ann_file='x/train.json')
     )
     assert settings() == settings(train_dataloader=elsewhere)
     assert settings() != settings(train_dataloader=of_other_images)
     assert settings() != settings(load_from='/weights/coco.pth')
-    of_runs = [settings(load_from=f'work_dirs/{run}/epoch_120.pth') for run in ('plain', 'ours')]
-    assert of_runs[0] != of_runs[1]  # a name that every training gives
+    # Names that every training gives, a sweep's or one's own.
+    for form in (
+        'work_dirs/{}/epoch_120.pth',
+        'work_dirs/pre/runs/{}/seed0/epoch_120.pth',
+        'out/{}/backbone.pth',
+        'out/{}/model_epoch_3.pth',
+        'https://huggingface.co/timm/{}/resolve/main/pytorch_model.bin',
+    ):
+        of_runs = [settings(load_from=form.format(run)) for run in ('plain', 'ours')]
+        assert of_runs[0] != of_runs[1], form
+    assert settings(load_from='epoch_1.pth') == settings(load_from='work_dirs//./epoch_1.pth')
+    assert settings(load_from='a/x/seed0/epoch_1.pth') == settings(
+        load_from='/b/x/seed1/epoch_1.pth'
+    )
     assert settings(load_from='torchvision://resnet50') != settings(load_from='other://resnet50')
     assert settings(load_from='/a/coco.pth') == settings(load_from='/b/coco.pth')
     # A resumed run's own checkpoint.
     assert settings() == settings(load_from='/a/iter_5.pth', resume=True)
+
+
+def test_annotation_files_of_one_name():
+    def settings(ann_file, data_root='data/coco'):
+        dataset = dict(type='CocoDataset', data_root=data_root, ann_file=ann_file)
+        return settings_of(dict(train_dataloader=dict(dataset=dataset)))
+
+    assert settings('10percent/train.json') != settings('full/train.json')
+    assert settings('folds/0/train.json') != settings('folds/1/train.json')
+    assert settings('/mnt/few/train.json') != settings('/mnt/full/train.json')
+    # The same file, as it is written here and there.
+    for ann_file, data_root in (
+        ('annotations/train.json', '/mnt/data/coco/'),
+        ('/mnt/coco/annotations/train.json', 'data/coco'),
+        ('data/coco/annotations/train.json', None),
+    ):
+        assert settings('annotations/train.json') == settings(ann_file, data_root), ann_file
 
 
 def test_gradaug_alone():

@@ -1,10 +1,14 @@
 """mmgradaug sweep, with a made-up trainer in place of tools/train.py; and once with the real one."""
 
+import errno
 import json
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from command_line import ROOT, exit_code, mmgradaug, run_mmgradaug
@@ -466,7 +470,9 @@ def test_options_do_not_make_another_row_of_one(tool, capsys):
 
 def test_labelled_images_are_not_written_elsewhere(tool, pair, tmp_path, capsys):
     for path, text in zip(pair, (PLAIN, GRADAUG)):
-        path.write_text(text.replace('label_seed=0', "split_file=''"))
+        path.write_text(
+            text.replace('label_seed=0', "split_file=''").replace('Digits', 'LabelledSplit')
+        )
     for name in ('my runs', 'a,b'):
         assert exit_code('sweep', *pair, '--work-dir', tmp_path / name, '--jobs', 2) == 1
         assert 'neither white space nor commas' in capsys.readouterr().err
@@ -491,6 +497,63 @@ def test_two_sweeps_do_not_work_in_one_folder(tool, pair, tmp_path, monkeypatch,
     with lock.locked(tmp_path / 'work'):
         assert tool(*pair) == 1
     assert 'another sweep, or a training' in capsys.readouterr().err
+
+
+def test_a_sweep_reads_what_another_wrote_while_it_waited(tool, pair, tmp_path, capsys):
+    """Else it would take the other's options, and its trainings at equal cost, for changed ones."""
+    held = lock.locked(tmp_path / 'work')
+    held.__enter__()
+
+    def end():
+        other = dict(overlay=None, cfg_options=['model.x=1'], device='cpu')
+        (tmp_path / 'work' / 'sweep.json').write_text(json.dumps(other))
+        held.__exit__(None, None, None)
+
+    threading.Timer(0.5, end).start()
+    assert tool(*pair) == 1
+    assert 'sweep.json is of another --overlay or other --cfg-options' in capsys.readouterr().err
+
+
+def test_a_disk_without_locks_and_one_that_refuses(tmp_path, monkeypatch, capsys):
+    def refuse(*_):
+        raise OSError(errno.ENOSYS, 'Function not implemented')
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lock.fcntl, 'flock', refuse)
+        with lock.locked(tmp_path):
+            assert 'no locks there (Function not implemented)' in capsys.readouterr().out
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(UserError, match='--work-dir .*file cannot be written to: File exists'):
+        lock.locked(tmp_path / 'file').__enter__()
+
+
+def test_what_a_training_would_refuse_is_told_before_any(tool, pair, tmp_path, capsys):
+    """Another option would be another sweep, so what had been trained would be lost."""
+    pair[1].write_text(GRADAUG + "val_evalautor = dict(type='Accuracy')\n")
+    assert tool(*pair) == 1
+    said = capsys.readouterr().err
+    assert 'gradaug_a: val_evalautor at the top' in said and 'do you mean val_evaluator?' in said
+    assert not (tmp_path / 'work' / 'runs').exists()
+
+
+@pytest.mark.parametrize(
+    'code, first, last',
+    [
+        ("sys.exit('INFO 1\\n\\nmy.py:\\n  wrong\\n(ValueError)\\n')", 'my.py:', '(ValueError)'),
+        ('raise ValueError("CUDA error\\nset CUDA_X")', 'Traceback', 'set CUDA_X'),
+        ("sys.exit('my.py:\\n' + 20 * '  wrong\\n' + '(ValueError)')", 'my.py:', '(ValueError)'),
+        ("print('INFO 1')", None, None),
+    ],
+)
+def test_the_last_words_of_a_training_are_its_error(tmp_path, code, first, last):
+    run = runs.Run('a', 0, tmp_path, Path('a.py'))
+    with run.output.open('wb') as output:
+        command = [sys.executable, '-c', f'import sys; {code}']
+        run.process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    run.process.wait()
+    words = run.last_words()
+    assert not words if first is None else words[0].startswith(first) and words[-1] == last
+    assert len(words) <= 8
 
 
 def test_a_sweep_waits_for_the_workers_of_a_killed_one(tmp_path):
@@ -518,7 +581,9 @@ def test_a_training_that_outlives_its_sweep_keeps_the_folder(
 
 def test_a_sweep_goes_on_where_its_folder_was_moved_to(tool, pair, tmp_path):
     for path, text in zip(pair, (PLAIN, GRADAUG)):
-        path.write_text(text.replace('label_seed=0', "split_file=''"))
+        path.write_text(
+            text.replace('label_seed=0', "split_file=''").replace('Digits', 'LabelledSplit')
+        )
     assert tool(*pair) == 0
     (tmp_path / 'work').rename(tmp_path / 'moved')
     assert (
