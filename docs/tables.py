@@ -126,6 +126,7 @@ def finetune_sweep(labels: int) -> tuple[list[str], Rows]:
         'trivial': 'TrivialAugment',
         'mixup': 'Mixup',
         'cutmix': 'CutMix',
+        f'cutmix+as_{sweep.key("gradaug_cutmix")}{EQUAL_COST}': 'CutMix, equal cost to economy',
         'gradaug': 'GradAug, economy',
         'gradaug_cutmix': 'GradAug, economy, with CutMix',
         'gradaug_paper': 'GradAug, n = 3',

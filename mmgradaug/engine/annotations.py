@@ -19,6 +19,7 @@ READ = dict(
         area='width times height of the box, or the pixels of the mask', iscrowd='0',
     ),
 )  # fmt: skip
+MOST = 100  # lists of one name, those within other entries included
 SAMPLES, PICTURES = 200, 20  # how many annotations and image files are looked at
 
 
@@ -66,7 +67,7 @@ def left_out_annotations(dataset: BaseDataset) -> list[str]:
         if found is not None:
             kinds.setdefault(found[0], []).append(found[1])
     # A part of the images with the annotations of all of them is fine; none of theirs is not.
-    number = len(content.get('annotations', []))
+    number = sum(not each.get('ignore') for each in content.get('annotations', []))
     for kind in [kind for kind in kinds if kind == NO_IMAGE and len(kinds[kind]) == number]:
         kinds[f'an image_id {WRONG}'] = kinds.pop(kind)
     said = []
@@ -114,18 +115,32 @@ def missing_fields(file: Path, evaluated: bool) -> Iterator[str]:
         needed = [field for field in fields if evaluated or field != 'iscrowd']
         lacking = []
         # Lists of that name within other entries are few, if there are any.
-        for text in islice(lists_in(file, kind), 20):
-            try:
-                first, _ = json.JSONDecoder().raw_decode(text[1:].lstrip())
-            except ValueError:
-                continue
-            lacking.append([field for field in needed if field not in first])
-            if not lacking[-1] or first.get('ignore'):  # MMDetection reads no further
+        for text in islice(lists_in(file, kind), MOST):
+            first = _first_that_counts(text, kind)
+            if first is not None:
+                lacking.append([field for field in needed if field not in first])
+            if first is None or not lacking[-1]:
                 lacking = []
                 break
-        for missing in lacking[:1]:
+        # Of so many another one may be the list itself.
+        if lacking and len(lacking) < MOST:
+            missing = min(lacking, key=len)
             what = [f'"{m}"' + (f' ({fields[m]})' if fields[m] else '') for m in missing]
             yield f'the first of its {kind} has no {" and no ".join(what)}: add it to all of them'
+
+
+def _first_that_counts(text: str, kind: str) -> Optional[dict[str, Any]]:
+    """The first entry of a list, without annotations to ignore, of which MMDetection reads no further."""
+    place, decoder = 1, json.JSONDecoder()
+    try:
+        while True:
+            while text[place] in ', \r\n\t':
+                place += 1
+            entry, place = decoder.raw_decode(text, place)
+            if kind != 'annotations' or not entry.get('ignore'):
+                return entry
+    except (ValueError, IndexError):  # the list, or what was read of it, ends
+        return None
 
 
 def _coco_file(dataset: BaseDataset) -> tuple[dict[str, Any], Path]:

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable, Optional
@@ -238,6 +239,10 @@ def _optimizer(cfg: dict[str, Any]) -> Iterator[str]:
     optimizer = wrapper.get('optimizer') if isinstance(wrapper, Mapping) else None
     kind = optimizer.get('type') if isinstance(optimizer, Mapping) else None
     scope = default_scope(cfg, 'mmpretrain')
+    imports = (cfg.get('custom_imports') or {}).get('imports') or []
+    later = {imports} if isinstance(imports, str) else {*imports}
+    if later - {*sys.modules}:
+        return  # where a config is only looked at, they are not imported
     if isinstance(kind, str) and class_of(kind, OPTIMIZERS, scope) is None:
         near = nearest(kind, OPTIMIZERS.module_dict)
         hint = f'do you mean {near}?' if near else 'custom_imports has to name its module'

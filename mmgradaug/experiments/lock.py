@@ -32,7 +32,7 @@ def locked(folder: Path) -> Iterator[int]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            except BlockingIOError as error:
+            except (BlockingIOError, PermissionError) as error:
                 if time.monotonic() > give_up:
                     raise UserError(
                         f'another sweep, or a training of one that was killed, is at work in {short(folder)}: wait '

@@ -62,6 +62,7 @@ class Run:
     processes: int = 1
     lock: Optional[int] = None
     process: Optional['subprocess.Popen[bytes]'] = None
+    said_before: int = 0  # bytes that earlier processes left in its output
 
     @property
     def title(self) -> str:
@@ -146,6 +147,7 @@ class Run:
             environment |= dict(OMP_NUM_THREADS='1', MKL_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
         # Interrupted in between, there would be a process that nobody knows of and nobody ends.
         with self.output.open('ab') as output, signals_later():
+            self.said_before = output.tell()
             self.process = subprocess.Popen(
                 [*self.command, '--resume'] if resume else self.command,
                 env=environment,
@@ -180,12 +182,13 @@ class Run:
 
     def last_words(self) -> list[str]:
         """Of a process that failed the last paragraph of its output, which is the error; a few lines of a long one."""
-        if self.process is None or not self.process.returncode or not self.output.exists():
+        if self.process is None or (self.process.returncode or 0) <= 0 or not self.output.exists():
             return []
-        output = self.output.read_text(errors='replace').rstrip()
+        output = self.output.read_bytes()[self.said_before :].decode(errors='replace').rstrip()
+        _, traceback, error = output.rpartition('Traceback (most recent call last)')
+        if traceback:
+            return error.splitlines()[-8:]
         lines = re.split(r'\n\s*\n', output)[-1].splitlines()
-        if lines and lines[0].startswith('Traceback'):
-            return lines[-8:]
         return lines if len(lines) <= 8 else [*lines[:5], '...', *lines[-2:]]
 
     def tail(self) -> str:

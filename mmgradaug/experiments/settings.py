@@ -39,8 +39,11 @@ VAL_FOLDERS, VAL_ANNOTATIONS = 'val_dataloader.dataset.data_root', 'val_dataload
 WEIGHTS = re.compile(r'.+\binit_cfg(\.\d+)?\.checkpoint')
 # Names, without their ending, that every training gives its checkpoints, and folders that say as little.
 OF_A_TRAINING = re.compile(
-    r'.*(epoch|iter)_?\d+.*|best_.*|latest|last|final|interrupted|(pytorch_)?model|backbone|weights|checkpoint|ckpt'
+    r'.*(epoch|iter)[_=]?\d+.*|(model_)?(best|latest|last|final|interrupted|\d+)(_.*)?|'
+    r'(pytorch_)?model|backbone|weights|checkpoint|ckpt',
+    re.IGNORECASE,
 )
+HASHED = re.compile(r'.*-[0-9a-f]{8}')  # by their maker: no other file has this name
 OF_ANY_TRAINING = re.compile(
     r'|\.+|work_dirs?|runs|seed_?\d+|\d{8}_\d{6}|checkpoints?|weights|models|resolve|main|blob'
 )
@@ -52,6 +55,7 @@ GENERAL = re.compile(
     r'|\.+|[a-z]:|annotations?|images?|imgs|(train(ing)?|val|test|trainval)((19|20)\d\d)?',
     re.IGNORECASE,
 )
+ELSEWHERE = re.compile('/|[a-z]:|.+://', re.IGNORECASE)  # not below data_root
 COLLECTIONS = re.compile('data|datasets?', re.IGNORECASE)
 _ABSENT = object()
 
@@ -93,7 +97,8 @@ def _weights(file: str) -> str:
     if '://' in file and not file.startswith('http'):
         return file  # torchvision://resnet50
     *folders, name = file.replace('\\', '/').split('/')
-    if not OF_A_TRAINING.fullmatch(name.rpartition('.')[0] or name):
+    stem = re.sub(r'(\.(pth|pt|tar|ckpt|bin|pkl|safetensors))+', '', name)
+    if HASHED.fullmatch(stem) or not OF_A_TRAINING.fullmatch(stem):
         return name
     named = [folder for folder in folders if not OF_ANY_TRAINING.fullmatch(folder)]
     return '/'.join([*named[-1:], name])
@@ -146,11 +151,17 @@ def _data_sets(config: dict[str, Any], stage: str = 'train') -> list[dict[str, A
 
 
 def _annotations(dataset: dict[str, Any]) -> str:
-    """An annotation file, wherever it lies: 'coco/few/train.json' of ``data/coco`` and ``few/train.json``."""
-    folder, _, name = str(dataset.get('ann_file') or '').rpartition('/')
-    if dataset.get('data_root') and not folder.startswith('/'):
-        return '/'.join([*_names(dataset['data_root'])[-1:], *_names(folder), name] if name else [])
-    return '/'.join([*_names(folder)[-1:], name])
+    """An annotation file within its data set's folder, 'few/train.json', which :func:`folder_name` names."""
+    file = str(dataset.get('ann_file') or '').replace('\\', '/')
+    folder, _, name = file.rpartition('/')
+    root, inside = _names(dataset.get('data_root'))[-1:], _names(folder)
+    if not dataset.get('data_root'):
+        inside = []  # it is the file's folder that is named
+    elif root and root[0] in inside:
+        inside = inside[len(inside) - inside[::-1].index(root[0]) :]
+    elif ELSEWHERE.match(file):
+        inside = inside[-1:]
+    return '/'.join([*inside, name])
 
 
 def _kind(dataset: dict[str, Any]) -> str:

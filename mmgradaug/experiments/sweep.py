@@ -1,8 +1,10 @@
 """``mmgradaug sweep``: rows of the paper's tables, or any configs, trained with several seeds each."""
 
 import argparse
+import io
 import shlex
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Optional
@@ -120,14 +122,6 @@ class Sweep:
         """
         args = self.args
         prepare(self.items, self.overlay, args.cfg_options, self.folder)
-        # As a training does, which would be too late: another option is another sweep. Of data on this machine only
-        # where it trains.
-        stages = () if args.slurm else ('train', 'val')
-        found = [
-            f'{i.key}: {problem}' for i in self.items for problem in problems_of(i.cfg, stages)
-        ]
-        if found:
-            raise UserError('\n'.join(found))
         ask_for_metrics(self.items)
         for _, gradaug, _ in self.triples:
             if not gradaug.is_gradaug:
@@ -158,9 +152,26 @@ class Sweep:
                 + '\n'.join(f'  {short(folder)}' for folder in outdated)
                 + '\nUse another --work-dir, or --overwrite to train them anew'
             )
+        self._refuse_problems()
         # Of seeds that this command does not ask for, too: means mix no trainings.
         for folder in outdated:
             remove(folder)
+
+    def _refuse_problems(self) -> None:
+        """Say what trainings would refuse, which is too late: another option is another sweep."""
+        # Under Slurm the data may be on other machines.
+        stages = () if self.args.slurm else ('train', 'val')
+        found, notices = [], io.StringIO()
+        for item in self.items:
+            if all(self.make_run(item, seed).is_done for seed in self.seeds):
+                continue
+            config = {**item.cfg.to_dict(), 'work_dir': str(self.folder)}
+            with redirect_stdout(notices):
+                found += [f'{item.key}: {problem}' for problem in problems_of(config, stages)]
+        for notice in dict.fromkeys(notices.getvalue().splitlines()):
+            print(notice)
+        if found:
+            raise UserError('\n'.join(found))
 
     def _of_another(self, item: Item) -> list[Path]:
         """Folders of an item's runs that hold another training, whether this command asks for their seeds or not."""

@@ -92,6 +92,9 @@ def test_fields_that_files_of_other_tools_lack(tmp_path):
         dict(categories=[dict(id=0, name='annotations'), dict(id=1, name='images')]),
         dict(info=dict(images=5000, annotations=9, type='images'), licenses=[dict(id=1)]),
         dict(images=[dict(id=1, file_name='x', width=9, height=9, annotations=[1])]),
+        dict(
+            images=30 * [dict(id=1, file_name='x', width=9, height=9, annotations=[dict(text='')])]
+        ),
     ],
 )
 @pytest.mark.parametrize('indent', [None, 2])

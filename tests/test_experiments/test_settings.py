@@ -30,10 +30,17 @@ def test_weights_and_annotations_tell_trainings_apart_wherever_they_lie():
         'work_dirs/pre/runs/{}/seed0/epoch_120.pth',
         'out/{}/backbone.pth',
         'out/{}/model_epoch_3.pth',
+        'runs/train/{}/weights/best.pt',
+        'out/{}/model_best.pth.tar',
+        'logs/{}/checkpoints/epoch=3-step=9.ckpt',
         'https://huggingface.co/timm/{}/resolve/main/pytorch_model.bin',
     ):
         of_runs = [settings(load_from=form.format(run)) for run in ('plain', 'ours')]
         assert of_runs[0] != of_runs[1], form
+    published = 'simsiam_r50_epoch_100-ea4938fc.pth'
+    assert settings(load_from=f'https://x.org/v0/{published}') == settings(
+        load_from=f'ckpt/{published}'
+    )
     assert settings(load_from='epoch_1.pth') == settings(load_from='work_dirs//./epoch_1.pth')
     assert settings(load_from='a/x/seed0/epoch_1.pth') == settings(
         load_from='/b/x/seed1/epoch_1.pth'
@@ -59,6 +66,17 @@ def test_annotation_files_of_one_name():
         ('data/coco/annotations/train.json', None),
     ):
         assert settings('annotations/train.json') == settings(ann_file, data_root), ann_file
+    for ann_file in (
+        '/mnt/coco/few/train.json',
+        's3://x/coco/few/train.json',
+        'D:\\coco\\few\\train.json',
+    ):
+        assert settings('few/train.json') == settings(ann_file), ann_file
+    # Where a row's data lie on another machine it is the row.
+    assert (
+        settings('annotations/train.json', '/x/COCO2017')['train_dataloader.dataset.ann_file']
+        == 'train.json'
+    )
 
 
 def test_gradaug_alone():

@@ -536,11 +536,34 @@ def test_what_a_training_would_refuse_is_told_before_any(tool, pair, tmp_path, c
     assert not (tmp_path / 'work' / 'runs').exists()
 
 
+def test_what_is_done_is_shown_without_its_data(tool, pair, tmp_path):
+    (tmp_path / 'first.pth').write_text('')
+    for path, text in zip(pair, (PLAIN, GRADAUG)):
+        path.write_text(text + f"load_from = '{tmp_path}/first.pth'\n")
+    assert tool(*pair) == 0
+    (tmp_path / 'first.pth').unlink()
+    assert tool(*pair) == 0
+    assert tool(*pair, '--seeds', 2) == 1
+
+
+def test_what_only_a_training_imports_is_not_missing(tool, pair, tmp_path, capsys):
+    own = "custom_imports = dict(imports=['my_optimizers'])\n"
+    own += "optim_wrapper = dict(optimizer=dict(type='MyOwnSGD'))\nwork_dir = __file__\nmax_iters = 7\n"
+    for path, text in zip(pair, (PLAIN, GRADAUG)):
+        path.write_text(text + own.replace('__file__', repr(str(path))))
+    assert tool(*pair) == 0
+    # Once, though both say it.
+    assert (
+        capsys.readouterr().out.count('max_iters=7 at the top of the config is read by nobody') == 1
+    )
+
+
 @pytest.mark.parametrize(
     'code, first, last',
     [
         ("sys.exit('INFO 1\\n\\nmy.py:\\n  wrong\\n(ValueError)\\n')", 'my.py:', '(ValueError)'),
-        ('raise ValueError("CUDA error\\nset CUDA_X")', 'Traceback', 'set CUDA_X'),
+        ('print(1, flush=True); raise ValueError("CUDA error\\nset CUDA_X")', '', 'set CUDA_X'),
+        ("print('INFO 1', flush=True); import os; os.kill(os.getpid(), 9)", None, None),
         ("sys.exit('my.py:\\n' + 20 * '  wrong\\n' + '(ValueError)')", 'my.py:', '(ValueError)'),
         ("print('INFO 1')", None, None),
     ],
