@@ -2,7 +2,8 @@
 #
 # Paper:    none; CutMix is of arXiv:1905.04899.
 # Setting:  ours: that of baseline_efficientnet_lite0.py, with CutMix in half of the batches.
-# Measured: not yet.
+# Measured: at 64 px, CIFAR-10 with 100 labels, 300 iterations: 41.6 +- 1.4 top-1, plain 42.6 +- 1.4 (5 seeds,
+#           docs/when_it_helps.md).
 # Hardware: any; an iteration costs what a plain one does.
 # Command:  mmgradaug train configs/finetune/cutmix_efficientnet_lite0.py \
 #               --cfg-options {model.head,data_preprocessor}.num_classes=3

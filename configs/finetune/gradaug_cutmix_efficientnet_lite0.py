@@ -3,7 +3,8 @@
 # Paper:    none; the paper fine-tunes detectors alone (Table 7).
 # Setting:  ours: that of gradaug_efficientnet_lite0.py, with CutMix in half of the batches; sub-networks see the
 #           transformed mixed batch (Eq. 6).
-# Measured: not yet.
+# Measured: at 64 px, CIFAR-10 with 100 labels, 300 iterations: 42.7 +- 1.6 top-1, plain 42.6 +- 1.4 (3 seeds,
+#           docs/when_it_helps.md).
 # Hardware: any; an iteration costs what one of gradaug_efficientnet_lite0.py does.
 # Command:  mmgradaug train configs/finetune/gradaug_cutmix_efficientnet_lite0.py \
 #               --cfg-options {model.head,data_preprocessor}.num_classes=3

@@ -4,8 +4,9 @@
 # Setting:  ours: that of baseline_efficientnet_lite0.py, with the paper's alpha and sizes of ImageNet, and the
 #           economy preset.
 # Measured: at 64 px, CIFAR-10 with 1,000 labels, 700 iterations: 66.0 +- 1.2 top-1, plain 65.2 +- 1.3, plain of as
-#           much time 66.9 +- 1.3 (3 seeds). With fewer labels: docs/when_it_helps.md.
-# Hardware: any; an iteration costs 1.37 plain ones in operations, 1.65 in time on a CPU.
+#           much time 66.9 +- 1.3 (3 seeds). 250 labels, 700 iterations: 54.2 +- 0.9, plain of as much time 53.2
+#           +- 0.7; 100 labels, 300 iterations: 44.8 +- 0.9 and 43.5 +- 1.4 (5 seeds, docs/when_it_helps.md).
+# Hardware: any; an iteration costs 1.37 plain ones in operations, 1.6 to 1.7 in time on a CPU.
 # Command:  mmgradaug sweep configs/finetune/baseline_efficientnet_lite0.py \
 #               configs/finetune/gradaug_efficientnet_lite0.py --seeds 3 --equal-cost --work-dir work_dirs/mine
 # Assumed:  as in baseline_efficientnet_lite0.py.
