@@ -13,7 +13,7 @@ MAY_IMPORT = {
     **{name: set(LAYERS[: i + 1]) for i, name in enumerate(LAYERS)},
     'datasets': {'datasets'},
     'evaluation': {'evaluation', 'datasets', 'models', 'slimming'},
-    'experiments': {'experiments', 'evaluation', 'datasets', 'subnets'},
+    'experiments': {'experiments', 'evaluation', 'engine', 'datasets', 'subnets'},
 }
 
 
