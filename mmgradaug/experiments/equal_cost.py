@@ -32,6 +32,11 @@ def equal_cost_items(items: Sequence[Item]) -> list[tuple[Item, Item, Item]]:
         UserError: there is no pair, or it is not clear which.
     """
     gradaug_items = [item for item in items if has_gradaug(item)]
+    if not gradaug_items:
+        raise UserError(
+            f'--equal-cost: none of {_keys(items)} has GradAug, whose cost it is about: leave --equal-cost out, or '
+            'name a config with GradAug too'
+        )
     plain_items = [item for item in items if item not in gradaug_items]
     if any(item.row.key in ROWS for item in items):
         by_key = {item.key: item for item in gradaug_items}
