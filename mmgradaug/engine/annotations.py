@@ -9,6 +9,7 @@ from typing import Any, Optional
 from mmengine.dataset import BaseDataset
 from PIL import Image
 
+from mmgradaug.arguments import shown
 from mmgradaug.categories import lists_in
 
 # What MMDetection and pycocotools read of each, and what to write where it is missing.
@@ -71,10 +72,9 @@ def left_out_annotations(dataset: BaseDataset) -> list[str]:
     for kind in [kind for kind in kinds if kind == NO_IMAGE and len(kinds[kind]) == number]:
         kinds[f'an image_id {WRONG}'] = kinds.pop(kind)
     said = []
-    for kind, shown in sorted(kinds.items()):
-        some = list(dict.fromkeys(map(str, shown)))
-        more = ', ...' if len(some) > 5 else ''
-        said.append(f'{path}: {len(shown)} annotations have {kind} ({", ".join(some[:5])}{more})')
+    for kind, found_in in sorted(kinds.items()):
+        some = shown(list(dict.fromkeys(found_in)))
+        said.append(f'{path}: {len(found_in)} annotations have {kind} ({some})')
     wrong = [sentence for sentence in said if WRONG in sentence]
     if wrong:
         raise ValueError(f'{" ".join(wrong)}. Mend the file')

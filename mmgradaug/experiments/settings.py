@@ -97,7 +97,7 @@ def _weights(file: str) -> str:
     if '://' in file and not file.startswith('http'):
         return file  # torchvision://resnet50
     *folders, name = file.replace('\\', '/').split('/')
-    stem = re.sub(r'(\.(pth|pt|tar|ckpt|bin|pkl|safetensors))+', '', name)
+    stem = re.sub(r'(\.(pth|pt|tar|ckpt|bin|pkl|safetensors))+$', '', name)
     if HASHED.fullmatch(stem) or not OF_A_TRAINING.fullmatch(stem):
         return name
     named = [folder for folder in folders if not OF_ANY_TRAINING.fullmatch(folder)]

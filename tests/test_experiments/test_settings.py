@@ -72,6 +72,8 @@ def test_annotation_files_of_one_name():
         'D:\\coco\\few\\train.json',
     ):
         assert settings('few/train.json') == settings(ann_file), ann_file
+    # Outside of its data set's folder, on two machines.
+    assert settings('/mnt/a/few/train.json') == settings('/home/b/few/train.json')
     # Where a row's data lie on another machine it is the row.
     assert (
         settings('annotations/train.json', '/x/COCO2017')['train_dataloader.dataset.ann_file']
